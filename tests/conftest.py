@@ -15,7 +15,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 PACKAGES = ("wmplan", "critics", "optimizers", "rollout_cache", "experiments")
-install_import_hook(list(PACKAGES), "beartype.beartype").install()
+install_import_hook(list(PACKAGES), "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]

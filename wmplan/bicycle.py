@@ -15,6 +15,8 @@ MAX_CURVATURE_PM = 0.3
 STANDSTILL_MPS = 0.6
 """Below this speed a heading change says nothing about curvature, so the inverse gives zero."""
 
+Real = ndarray | np.floating
+
 
 def forward(
     start: Float[ndarray, "*K 4"], controls: Float[ndarray, "*K T 2"], dt_s: float
@@ -40,7 +42,7 @@ def forward(
     return states
 
 
-def inverse(states: Float[ndarray, "*K T+1 4"], dt_s: float) -> Float[ndarray, "*K T 2"]:
+def inverse(states: Float[ndarray, "*K S 4"], dt_s: float) -> Float[ndarray, "*K S-1 2"]:
     """Controls (acceleration, curvature) between successive states x, y, yaw, v; unclipped, finite at standstill.
 
     References:
@@ -55,7 +57,7 @@ def inverse(states: Float[ndarray, "*K T+1 4"], dt_s: float) -> Float[ndarray, "
     return np.stack([accel, curvature], axis=-1)
 
 
-def _distance(v: ndarray, v_next: ndarray, accel: ndarray, dt_s: float) -> ndarray:
+def _distance(v: Real, v_next: Real, accel: Real, dt_s: float) -> Real:
     """Distance covered in a step; when braking reaches standstill inside the step, the distance to standstill."""
     stops = (v + accel * dt_s < 0.0) & (accel < 0.0)
     braking = np.where(stops, accel, -1.0)

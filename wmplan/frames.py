@@ -11,7 +11,7 @@ from numpy import ndarray
 
 def wrap_angle(angle: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
     """The same angle in (-pi, pi], radians."""
-    return np.pi - np.mod(np.pi - angle, 2.0 * np.pi)
+    return np.asarray(np.pi - np.mod(np.pi - angle, 2.0 * np.pi))
 
 
 @dataclass(frozen=True)
