@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 
-def wrap_angle(angle: Float[ndarray, "..."]) -> Float[ndarray, "..."]:
+def wrap_angle(angle: Float[ndarray, "..."] | float) -> Float[ndarray, "..."]:
     """The same angle in (-pi, pi], radians."""
     return np.asarray(np.pi - np.mod(np.pi - angle, 2.0 * np.pi))
 
