@@ -1,0 +1,244 @@
+"""Terms to one cost and a verdict, row by row; the total can be recomputed from a saved row bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Float64
+from numpy import ndarray
+
+from wmplan.contracts import Context, Critic, Imagined, Terms
+from wmplan.errors import InputError
+from wmplan.plans import Plans
+from wmplan.ranking import Judgement, Verdict
+
+COST_PARTS = ("cost_task", "cost_reward", "cost_probe", "cost_support")
+"""The columns whose float64 sum, in this order, is the total."""
+DENSE = {
+    "collision": "collision_cost",
+    "ttc": "ttc_cost",
+    "offroad": "offroad_cost",
+    "direction": "direction_cost",
+    "red_light": "red_light_cost",
+    "progress": "progress_cost",
+    "speed": "speed_cost",
+    "discomfort": "discomfort_cost",
+    "lateral": "lateral_cost",
+}
+"""Field of `CostWeights` and the column it weighs."""
+
+
+@dataclass(frozen=True)
+class CostWeights:
+    """How terms become a cost. Every constant is fixed: nothing is normalised within a scene or a set of candidates."""
+
+    form: Literal["pdms", "nuplan", "dense"] = "pdms"
+    """Task cost: `pdms` or `nuplan` is score x (1 - that score) + shaping x dense; `dense` is the dense terms alone."""
+    score: float = 1.0
+    """Weight of one minus the published score; the published scores are flat (0) once anything is hit."""
+    shaping: float = 0.2
+    """Weight of the dense terms beside a published score, so that an optimizer has a slope to follow."""
+    collision: float = 5.0
+    """Dense: discounted expected overlap with imagined road users, summed over the imagined steps."""
+    ttc: float = 0.5
+    """Dense: mean overlap of the ego box projected up to 0.9 s ahead at constant velocity."""
+    offroad: float = 5.0
+    """Dense: mean share of the ego box's outline beyond the drivable area (more than at t0)."""
+    direction: float = 1.0
+    """Dense: metres driven against the lane direction, over 6 m, at most 1."""
+    red_light: float = 2.0
+    """Dense: 1 where a red light is passed."""
+    progress: float = 1.0
+    """Dense: one minus progress along the route over target speed x horizon."""
+    speed: float = 0.5
+    """Dense: mean speed above the target, over 2.23 m/s, at most 1."""
+    discomfort: float = 0.3
+    """Dense: mean of the six comfort signals over their bounds, squared, at most 4 each."""
+    lateral: float = 0.1
+    """Dense: mean squared distance to the route over (1.75 m)^2, at most 4."""
+    reward: float = 0.05
+    """Weight of the mean variance of the imagined futures (minus Vista's log reward)."""
+    reward_scale: float = 0.05
+    """Variance at which the reward's part equals its weight; a fixed constant of the latents' scale."""
+    reward_cap: float = 4.0
+    """Most that the scaled variance can count."""
+    probe: float = 0.02
+    """Weight of the inverse-control probe's error (m/s2): how far the imagined response is from answering the action."""
+    probe_cap: float = 4.0
+    """Most that the probe's error can count, m/s2."""
+    support: float = 0.5
+    """Weight of the distance beyond the support's 95 % quantile, in interquartile ranges; 0 inside the support."""
+    downweight_factor: float = 2.0
+    """The support penalty is multiplied by this where the conformal p-value is below `downweight_p`."""
+    downweight_p: float = 0.05
+    """Conformal p-value below which a candidate is downweighted."""
+    refuse_p: float = 0.01
+    """Conformal p-value below which a candidate is refused."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, str):
+                continue
+            if not np.isfinite(value) or value < 0.0:
+                raise InputError(f"CostWeights.{name} is {value}, expected a finite number, at least 0")
+        if self.form not in ("pdms", "nuplan", "dense"):
+            raise InputError(f"CostWeights.form is {self.form!r}, expected pdms, nuplan or dense")
+        if not 0.0 <= self.refuse_p <= self.downweight_p <= 1.0:
+            raise InputError(
+                f"CostWeights.refuse_p is {self.refuse_p} and downweight_p is {self.downweight_p}, "
+                "expected 0 <= refuse_p <= downweight_p <= 1"
+            )
+        if self.reward_scale == 0.0:
+            raise InputError("CostWeights.reward_scale is 0, expected more")
+
+
+class Composite:
+    """Several critics as one: their columns side by side, one total cost, one verdict, row by row.
+
+    Without a support critic nothing can be trusted: finite candidates are `downweighted`, "no support estimate".
+    """
+
+    name = "composite"
+
+    def __init__(self, critics: Sequence[Critic], weights: CostWeights | None = None) -> None:
+        self.critics = tuple(critics)
+        self.weights = weights or CostWeights()
+        self.columns = tuple(column for critic in self.critics for column in critic.columns)
+        missing = sorted(_needed(self.weights) - set(self.columns))
+        if missing:
+            raise InputError(f"Composite: no critic gives {', '.join(missing)}, which form {self.weights.form!r} needs")
+        if len(set(self.columns)) != len(self.columns):
+            raise InputError(f"Composite: two critics give the same column among {self.columns}")
+        content = [[critic.name, critic.digest, list(critic.columns)] for critic in self.critics]
+        text = json.dumps([content, asdict(self.weights)], sort_keys=True)
+        self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def terms_digest(self) -> str:
+        """Identifies the terms alone: stored terms stay valid when only the weights change."""
+        content = [[critic.name, critic.digest, list(critic.columns)] for critic in self.critics]
+        return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+    def terms(self, context: Context, plans: Plans, imagined: Imagined) -> Terms:
+        """Every critic's columns, one row a candidate."""
+        return Terms.join([critic.terms(context, plans, imagined) for critic in self.critics])
+
+    def judge(self, terms: Terms) -> Judgement:
+        """Cost parts, total, verdict and reasons of each row."""
+        parts, total = _price({name: terms.column(name) for name in terms.columns}, self.weights)
+        bad = ~np.isfinite(terms.values)
+        bad_parts = ~np.isfinite(parts)
+        nonfinite = (bad.sum(axis=1) + bad_parts.sum(axis=1)).astype(np.int32)
+        total = np.where(nonfinite == 0, total, np.inf)
+        support = terms.column("support_p") if "support_p" in terms.columns else None
+        verdicts, reasons = [], []
+        for row in range(len(total)):
+            lost = [name for name, is_bad in zip(terms.columns, bad[row]) if is_bad]
+            lost += [name for name, is_bad in zip(COST_PARTS, bad_parts[row]) if is_bad and not lost]
+            verdict, reason = self._verdict(lost, len(terms.columns), None if support is None else float(support[row]))
+            verdicts.append(verdict)
+            reasons.append(reason)
+        return Judgement(
+            Terms(COST_PARTS, parts), total, np.array(verdicts, dtype=np.int8).reshape(-1), tuple(reasons), nonfinite
+        )
+
+    def _verdict(self, lost: list[str], columns: int, p: float | None) -> tuple[Verdict, str]:
+        verdict, reasons = Verdict.TRUSTED, []
+        if lost:
+            verdict = Verdict.REFUSED
+            if len(lost) == columns:
+                reasons.append("no finite term")
+            else:
+                more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+                reasons.append(f"non-finite term {', '.join(lost[:3])}{more}")
+        if p is None:
+            verdict = max(verdict, Verdict.DOWNWEIGHTED)
+            reasons.append("no support estimate")
+        elif p < self.weights.refuse_p:
+            verdict = Verdict.REFUSED
+            reasons.append(f"support p {p:.3g} < {self.weights.refuse_p:g}")
+        elif p < self.weights.downweight_p:
+            verdict = max(verdict, Verdict.DOWNWEIGHTED)
+            reasons.append(f"support p {p:.3g} < {self.weights.downweight_p:g}")
+        return verdict, ";".join(reasons)
+
+
+def recompute(frame: pd.DataFrame, weights: CostWeights) -> Float64[ndarray, "K"]:
+    """Total costs from the saved term columns of a ledger; equal, bit for bit, to its saved `cost`.
+
+    Infeasible rows (column `infeasible`, where present) and rows with a non-finite term cost +inf.
+
+    Raises:
+        InputError: a column that the weights need is missing.
+    """
+    missing = sorted(_needed(weights) - set(frame.columns))
+    if missing:
+        raise InputError(f"ledger: no column {', '.join(missing)}, expected by form {weights.form!r}")
+    known = {name: frame[name].to_numpy(dtype=np.float32) for name in _known(weights) if name in frame.columns}
+    parts, total = _price(known, weights)
+    cost = np.where(np.isfinite(parts).all(axis=1), total, np.inf)
+    if "nonfinite" in frame.columns:
+        cost = np.where(frame["nonfinite"].to_numpy() == 0, cost, np.inf)
+    if "infeasible" in frame.columns:
+        cost = np.where(frame["infeasible"].to_numpy() == 0, cost, np.inf)
+    return cost
+
+
+def total_of_parts(frame: pd.DataFrame) -> Float64[ndarray, "K"]:
+    """Sum of the saved `cost_*` columns in float64, in the order of `COST_PARTS`; +inf where one is not finite."""
+    parts = np.stack([frame[name].to_numpy(dtype=np.float32) for name in COST_PARTS], axis=1)
+    return np.where(np.isfinite(parts).all(axis=1), _sum(parts), np.inf)
+
+
+def _needed(weights: CostWeights) -> set[str]:
+    """Columns without which the task cost is undefined."""
+    score = {"pdms": {"pdms"}, "nuplan": {"nuplan_score"}, "dense": set()}[weights.form]
+    return score | {column for field, column in DENSE.items() if getattr(weights, field) > 0.0}
+
+
+def _known(weights: CostWeights) -> set[str]:
+    return _needed(weights) | {"vista_log_reward", "probe_error", "support_p", "support_excess"}
+
+
+def _price(
+    columns: Mapping[str, Float32[ndarray, "K"]], weights: CostWeights
+) -> tuple[Float32[ndarray, "K 4"], Float64[ndarray, "K"]]:
+    """Parts and total from columns, by exactly rounded elementwise operations only, so a row never depends on others."""
+    wide = {name: values.astype(np.float64) for name, values in columns.items()}
+    rows = len(next(iter(wide.values())))
+    dense = np.zeros(rows)
+    for field, column in DENSE.items():
+        if getattr(weights, field) > 0.0:
+            dense = dense + getattr(weights, field) * wide[column]
+    if weights.form == "dense":
+        task = dense
+    else:
+        score = wide["pdms" if weights.form == "pdms" else "nuplan_score"]
+        task = weights.score * (1.0 - score) + weights.shaping * dense
+    reward = probe = support = np.zeros(rows)
+    if "vista_log_reward" in wide:
+        reward = weights.reward * np.minimum(-wide["vista_log_reward"] / weights.reward_scale, weights.reward_cap)
+    if "probe_error" in wide:
+        probe = weights.probe * np.minimum(wide["probe_error"], weights.probe_cap)
+    if "support_excess" in wide:
+        outside = wide["support_p"] < weights.downweight_p
+        penalty = weights.support * weights.downweight_factor * wide["support_excess"]
+        support = np.where(outside | np.isnan(penalty), penalty, 0.0)
+    with np.errstate(over="ignore"):
+        parts = np.stack([task, reward, probe, support], axis=1).astype(np.float32)
+    return parts, _sum(parts)
+
+
+def _sum(parts: Float32[ndarray, "K 4"]) -> Float64[ndarray, "K"]:
+    """Sum from left to right in float64: one fixed order."""
+    total = np.zeros(len(parts))
+    with np.errstate(invalid="ignore"):
+        for i in range(parts.shape[1]):
+            total = total + parts[:, i].astype(np.float64)
+    return total
