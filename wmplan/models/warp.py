@@ -1,0 +1,42 @@
+"""Moving occupancy by its velocity: particles splatted bilinearly onto the grid."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wmplan.contracts import Grid
+
+
+def cell_centres(grid: Grid) -> Float[Tensor, "H W 2"]:
+    """Scene-frame x, y (m) of every cell's centre."""
+    x = grid.x_min + (torch.arange(grid.cols, dtype=torch.float32) + 0.5) * grid.cell
+    y = grid.y_min + (torch.arange(grid.rows, dtype=torch.float32) + 0.5) * grid.cell
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+def splat(
+    positions: Float[Tensor, "*B N 2"], weights: Float[Tensor, "*B N C"], grid: Grid
+) -> Float[Tensor, "*B C H W"]:
+    """Weights summed onto the four cells around each position (x, y in metres), in proportion to nearness.
+
+    Differentiable with respect to positions and weights. Mass that falls outside the grid is lost; inside, mass and
+    centroid are kept exactly. Each batch row is summed in the order of its particles, whatever the batch: a row's
+    result does not depend, to the bit, on its companions. Positions must be finite.
+    """
+    batch, count, channels = weights.shape[:-2], weights.shape[-2], weights.shape[-1]
+    column = ((positions[..., 0] - grid.x_min) / grid.cell - 0.5).reshape(-1, count)
+    row = ((positions[..., 1] - grid.y_min) / grid.cell - 0.5).reshape(-1, count)
+    left, below = column.detach().floor(), row.detach().floor()
+    right_share, above_share = column - left, row - below
+    values = weights.reshape(-1, count, channels).transpose(1, 2)
+    canvas = weights.new_zeros((values.shape[0], channels, grid.rows * grid.cols))
+    for step_x, share_x in ((0, 1.0 - right_share), (1, right_share)):
+        for step_y, share_y in ((0, 1.0 - above_share), (1, above_share)):
+            j, i = left + step_x, below + step_y
+            inside = (j >= 0) & (j < grid.cols) & (i >= 0) & (i < grid.rows)
+            cell = torch.where(inside, i * grid.cols + j, torch.zeros_like(j)).long()
+            share = share_x * share_y * inside
+            canvas = canvas.scatter_add(2, cell[:, None].expand(-1, channels, -1), values * share[:, None])
+    return canvas.reshape(*batch, channels, grid.rows, grid.cols)
