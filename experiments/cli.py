@@ -1,0 +1,153 @@
+"""The command line: `wmplan <command> key=value ...`.
+
+Exit status: 0 done, 1 an input that cannot be used, 2 a command line that cannot be understood, 3 done with failures
+that are listed, 130 interrupted. Messages for the user are one line each; a traceback is a bug.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING
+
+from experiments.configs import Command, UsageError, compose, group_options, nearest
+from experiments.fields import Field, fields_of, kind_name
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "ingest",
+            "experiments.ingest:IngestCommand",
+            "experiments.ingest:run",
+            "driving logs of any known format into a store of scenes, the futures sealed apart",
+        ),
+        Command(
+            "train",
+            "experiments.train:TrainCommand",
+            "experiments.train:run",
+            "train the occupancy world model on a store: tokenizer, dynamics, on-policy steps, critics' fitted parts",
+        ),
+        Command(
+            "study",
+            "experiments.study:StudyConfig",
+            "experiments.study:run",
+            "rank candidates of every optimizer on every scene, then hold the ranking against what really happened",
+            groups=(("logs", "format", "experiments.logs:FORMATS"),),
+        ),
+        Command(
+            "report",
+            "experiments.study:ReportConfig",
+            "experiments.study:run_report",
+            "write the HTML report of a finished study again",
+            positional="run",
+        ),
+        Command(
+            "upload",
+            "experiments.tracking:UploadConfig",
+            "experiments.tracking:run_upload",
+            "log a finished study to an MLflow server",
+            positional="run",
+        ),
+        Command(
+            "bench",
+            "experiments.bench:BenchConfig",
+            "experiments.bench:run",
+            "measure the figures that README quotes, into docs/results/",
+            positional="what",
+        ),
+    )
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    try:
+        return _dispatch(words)
+    except UsageError as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on where this one stopped", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except ValueError as error:
+        from wmplan.errors import InputError
+
+        if not isinstance(error, InputError):
+            raise
+        return _complain(" ".join(str(error).split()), 1)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        import wmplan
+
+        print(f"wmplan {wmplan.__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        raise UsageError(f"wmplan: there is no command {words[0]!r}, did you mean {nearest(words[0], list(COMMANDS))}?")
+    command = COMMANDS[words[0]]
+    if any(word in ("-h", "--help") for word in words[1:]):
+        print(explain(command))
+        return 0
+    config = compose(command, words[1:])
+    return int(command.function()(config) or 0)
+
+
+def overview() -> str:
+    """The help text of `wmplan`: one line a command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {command.name:{width}s}  {command.doc}" for command in COMMANDS.values()]
+    return "\n".join(
+        [
+            "wmplan <command> key=value ...",
+            "",
+            "Rank what a car could do next by imagining it, and test the ranking against what really happened.",
+            "Offline research only: nothing here certifies a vehicle.",
+            "",
+            *lines,
+            "",
+            "wmplan <command> --help explains every field.",
+        ]
+    )
+
+
+def explain(command: Command) -> str:
+    """The help text of a command: every field with its type, default and meaning."""
+    lines = [f"wmplan {command.name} key=value ...", "", f"{command.doc[0].upper()}{command.doc[1:]}.", ""]
+    for group, field, _ in command.groups:
+        lines += [f"{group}=<name> chooses {group}.{field}: {', '.join(group_options(command, group))}", ""]
+    for item in fields_of(command.config_class()):
+        lines += [_signature(item), *_wrapped(item.doc)]
+    return "\n".join(lines)
+
+
+def _signature(item: Field) -> str:
+    if item.default is MISSING:
+        return f"  {item.path}  ({kind_name(item.kind)}, needed)"
+    shown = list(item.default) if isinstance(item.default, tuple) else item.default
+    text = "null" if shown is None else str(shown).lower() if isinstance(shown, bool) else str(shown) or '""'
+    return f"  {item.path}={text}  ({kind_name(item.kind)})"
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 112, initial_indent="      ", subsequent_indent="      ")
+
+
+def _complain(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
