@@ -107,11 +107,11 @@ class RoadMap:
     points: Float[ndarray, "P 2"]
     successors: Int[ndarray, "L 2"]
 
-    def feature(self, i: int) -> Float[ndarray, "N 2"]:
+    def feature(self, i: int) -> Float[ndarray, "_N 2"]:
         """Points of feature `i`."""
         return self.points[self.offsets[i] : self.offsets[i + 1]]
 
-    def of_kind(self, *kinds: Feature) -> list[Float[ndarray, "N 2"]]:
+    def of_kind(self, *kinds: Feature) -> list[Float[ndarray, "_N 2"]]:
         """Points of every feature of these kinds, in the order of the map."""
         return [self.feature(i) for i in np.flatnonzero(np.isin(self.kinds, kinds))]
 
@@ -121,7 +121,7 @@ class RoadMap:
         return RoadMap(self.kinds, self.ids, self.offsets, points, self.successors)
 
     @staticmethod
-    def build(features: list[tuple[Feature, str, Float[ndarray, "N 2"]]], links: list[tuple[str, str]] = []) -> RoadMap:  # noqa: B006
+    def build(features: list[tuple[Feature, str, Float[ndarray, "_N 2"]]], links: list[tuple[str, str]] = []) -> RoadMap:  # noqa: B006
         """A map from (kind, id, points) and (lane id, id of the lane that follows); unknown link ids are dropped."""
         sizes = [len(points) for _, _, points in features]
         lanes = {name: i for i, (kind, name, _) in enumerate(features) if kind == Feature.LANE}
