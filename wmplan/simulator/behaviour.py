@@ -1,0 +1,109 @@
+"""How the ego drives in logs: an IDM driver that now and then does something else, so that logs hold many actions.
+
+Blocks of about two seconds follow each other; in half of them the acceleration is drawn from -5 to 2 m/s2, in some the
+car drives beside its lane's centre, and on roads with lanes beside each other it may change lane once. Whatever it
+does, it never gives up the gap that a hurried driver would still keep.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from wmplan import bicycle
+from wmplan.scene import STEP_S
+from wmplan.simulator import idm
+from wmplan.simulator.network import at
+from wmplan.simulator.traffic import State, View, project_all
+
+BLOCK_S = 2.0
+FREE_SHARE, OFFSET_SHARE, CHANGE_SHARE = 0.5, 0.2, 0.4
+ACCEL_RANGE_MPS2 = (-5.0, 2.0)
+OFFSET_RANGE_M = (-0.8, 0.8)
+CLEAR_BEHIND_M, CLEAR_AHEAD_M = 15.0, 20.0
+"""A lane change begins only if nobody's centre is this close in the other lane."""
+HURRIED_GAP_S, HURRIED_STANDSTILL_M, HURRIED_SPEED = 0.6, 1.5, 1.2
+
+
+class Schedule(NamedTuple):
+    """What the ego has in mind at each of T steps: whether it accelerates freely, how much (m/s2), its offset from the
+    lane's centre (m), and the lane it wants: 0 its own, 1 left, -1 right."""
+
+    free: Bool[Array, "T"]
+    accel: Float[Array, "T"]
+    offset: Float[Array, "T"]
+    lane: Int[Array, "T"]
+
+
+def schedule(key: Array, steps: int) -> Schedule:
+    """A random schedule of this many steps of `STEP_S`."""
+    block = round(BLOCK_S / STEP_S)
+    count = steps // block + 2
+    phase, free, accel, beside, offset, change, when = jax.random.split(key, 7)
+    index = (jnp.arange(steps) + jax.random.randint(phase, (), 0, block)) // block
+    offsets = jax.random.uniform(offset, (count,), minval=OFFSET_RANGE_M[0], maxval=OFFSET_RANGE_M[1])
+    offsets = jnp.where(jax.random.uniform(beside, (count,)) < OFFSET_SHARE, offsets, 0.0)
+    draw = jax.random.uniform(change, ())
+    side = jnp.where(draw < 0.5 * CHANGE_SHARE, 1, jnp.where(draw < CHANGE_SHARE, -1, 0))
+    return Schedule(
+        free=(jax.random.uniform(free, (count,)) < FREE_SHARE)[index],
+        accel=jax.random.uniform(accel, (count,), minval=ACCEL_RANGE_MPS2[0], maxval=ACCEL_RANGE_MPS2[1])[index],
+        offset=offsets[index],
+        lane=jnp.where(jnp.arange(steps) >= jax.random.randint(when, (), 0, steps), side, 0),
+    )
+
+
+def plain(steps: int) -> Schedule:
+    """The schedule of an ego that only follows its lane as an IDM driver."""
+    zero = jnp.zeros(steps)
+    return Schedule(jnp.zeros(steps, dtype=bool), zero, zero, jnp.zeros(steps, dtype=jnp.int32))
+
+
+def act(state: State, view: View, wanted: Float[Array, "A"], now: Schedule) -> Float[Array, "2"]:
+    """The ego's action, acceleration (m/s2) and curvature (1/m), when it has `now` (one step of a schedule) in mind."""
+    speed = state.box[0, 3]
+    own = jax.tree.map(lambda x: x[0], state.drivers)
+    hurried = own._replace(time_gap=jnp.asarray(HURRIED_GAP_S), standstill=jnp.asarray(HURRIED_STANDSTILL_M))
+    fast = HURRIED_SPEED * view.desired[0]
+    cap = idm.acceleration(speed, speed - view.leader_speed[0], view.gap[0], fast, hurried)
+    halt = idm.acceleration(speed, speed, view.to_line[0], fast, hurried)
+    cap = jnp.where(view.halt[0], jnp.minimum(cap, halt), cap)
+    accel = jnp.where(now.free, jnp.minimum(now.accel, cap), jnp.minimum(wanted[0], 2.5))
+    bound = bicycle.MAX_ACCEL_MPS2
+    return jnp.stack([jnp.clip(accel, -bound, bound), steer(state, now.offset + _lane_offset(state, now.lane))])
+
+
+def steer(state: State, offset: Float[Array, ""]) -> Float[Array, ""]:
+    """The curvature (1/m) of the arc to a point of the route ahead, `offset` metres to its left.
+
+    References:
+        Coulter (1992), Implementation of the Pure Pursuit Path Tracking Algorithm.
+    """
+    x, y, yaw, speed = state.box[0]
+    network, route = state.network, state.route[0]
+    ahead = jnp.clip(0.9 * speed, 4.0, 25.0)
+    polyline, arc = network.points[route], network.arc[route]
+    near, far = at(polyline, arc, state.s[0] + ahead - 0.5), at(polyline, arc, state.s[0] + ahead + 0.5)
+    along = (far - near) / jnp.linalg.norm(far - near)
+    target = 0.5 * (near + far) + offset * jnp.stack([-along[1], along[0]])
+    dx, dy = target[0] - x, target[1] - y
+    left = -jnp.sin(yaw) * dx + jnp.cos(yaw) * dy
+    bound = jnp.minimum(bicycle.MAX_CURVATURE_PM, 4.0 / jnp.maximum(speed, 1.0) ** 2)
+    return jnp.clip(2.0 * left / jnp.maximum(dx**2 + dy**2, 1.0), -bound, bound)
+
+
+def _lane_offset(state: State, lane: Int[Array, ""]) -> Float[Array, ""]:
+    """Where the wanted lane lies (m to the left), if there is one and it is free or the change has already begun."""
+    network, route = state.network, state.route[0]
+    exists = jnp.where(lane > 0, network.left[route], network.right[route]) >= 0
+    offset = lane * network.lane_width
+    s, lateral = project_all(state)
+    ahead = s - state.s[0]
+    beside = state.active & (jnp.abs(lateral - offset) < 0.5 * network.lane_width)
+    close = (ahead > -CLEAR_BEHIND_M) & (ahead < CLEAR_AHEAD_M)
+    taken = jnp.any((beside & close).at[0].set(False))
+    begun = jnp.abs(state.lateral[0]) > 0.3 * network.lane_width
+    return jnp.where(exists & (~taken | begun), offset, 0.0)
