@@ -1,6 +1,6 @@
 """How the ego drives in logs: an IDM driver that now and then does something else, so that logs hold many actions.
 
-Blocks of about two seconds follow each other; in half of them the acceleration is drawn from -5 to 2 m/s2, in some the
+Blocks of about two seconds follow each other; in half of them the acceleration is drawn from -5 to 2 m/s2 (denser towards 2, or every car would soon stand), in some the
 car drives beside its lane's centre, and on roads with lanes beside each other it may change lane once. Whatever it
 does, it never gives up the gap that a hurried driver would still keep.
 """
@@ -47,10 +47,11 @@ def schedule(key: Array, steps: int) -> Schedule:
     offsets = jax.random.uniform(offset, (count,), minval=OFFSET_RANGE_M[0], maxval=OFFSET_RANGE_M[1])
     offsets = jnp.where(jax.random.uniform(beside, (count,)) < OFFSET_SHARE, offsets, 0.0)
     draw = jax.random.uniform(change, ())
+    low, high = ACCEL_RANGE_MPS2
     side = jnp.where(draw < 0.5 * CHANGE_SHARE, 1, jnp.where(draw < CHANGE_SHARE, -1, 0))
     return Schedule(
         free=(jax.random.uniform(free, (count,)) < FREE_SHARE)[index],
-        accel=jax.random.uniform(accel, (count,), minval=ACCEL_RANGE_MPS2[0], maxval=ACCEL_RANGE_MPS2[1])[index],
+        accel=(high - (high - low) * jax.random.uniform(accel, (count,)) ** 2)[index],
         offset=offsets[index],
         lane=jnp.where(jnp.arange(steps) >= jax.random.randint(when, (), 0, steps), side, 0),
     )

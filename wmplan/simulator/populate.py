@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wmplan.scene import STEP_S
 from wmplan.simulator import behaviour, idm
 from wmplan.simulator.network import ROUTES, SPAWN_ROUTES, SPAWNS, Network, allowed_speed, pose
 from wmplan.simulator.traffic import AGENTS, VEHICLES, WALKERS, State, advance, look, reactions
@@ -18,6 +19,7 @@ FEWEST_VEHICLES = 8
 TRUCK_SHARE = 0.1
 WALKER_SHARE = 0.7
 EGO_SIZE_M = (4.6, 1.9)
+GREEN_SHARE, GREEN_SOON_S = 0.75, 4.0
 
 
 def reset(key: Array, network: Network) -> State:
@@ -41,7 +43,7 @@ def place(key: Array, network: Network) -> State:
     speed = jnp.minimum(share * limit, stoppable)
     return State(
         network=network,
-        time=jax.random.uniform(jax.random.fold_in(when, 1), ()) * network.cycle,
+        time=_time(jax.random.fold_in(when, 1), network, route[0]),
         steps=jnp.int32(0),
         route=route,
         s=s,
@@ -65,6 +67,16 @@ def warm_up(state: State) -> State:
         return advance(state, wanted, behaviour.act(state, view, wanted, plain)), None
 
     return jax.lax.scan(one, state, None, WARM_UP_STEPS)[0]
+
+
+def _time(key: Array, network: Network, route: Array) -> Array:
+    """The clock at which a world begins, seconds: often such that the ego's light is green soon after the warm-up, for
+    a fixed-time light is red most of the time, and standing cars are poor logs."""
+    any_time, soon, which = jax.random.uniform(key, (3,))
+    group = network.group[route]
+    since = -GREEN_SOON_S + (GREEN_SOON_S + network.green[group]) * soon
+    green = jnp.mod(network.start[group] + since - WARM_UP_STEPS * STEP_S, network.cycle)
+    return jnp.where((group >= 0) & (which < GREEN_SHARE), green, any_time * network.cycle)
 
 
 def _vehicles(key: Array, network: Network) -> tuple[Array, Array, Array]:
