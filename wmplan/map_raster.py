@@ -46,7 +46,7 @@ def draw_map(
     distance, heading = _nearest(points, tangents, grid)
     np.maximum(
         _fill(road_map.of_kind(Feature.LANE_AREA, Feature.DRIVABLE), grid),
-        1.0 / (1.0 + np.exp(np.clip((distance - LANE_HALF_WIDTH_M) / (grid.cell / 4.0), -60.0, 60.0))),
+        1.0 / (1.0 + np.exp(np.clip((distance - LANE_HALF_WIDTH_M) / (grid.cell / 4.0), None, 700.0))),
         out=drivable,
     )
     centreline[:] = np.exp(-distance / DECAY_M)

@@ -71,7 +71,7 @@ def rasterize_future(scene: Scene, future: Future, grid: Grid, steps: int) -> Fl
     return _draw_tracks(future.agents, future.ego, rows, map_observed(scene.road_map, static, grid), grid)
 
 
-def footprints(plans: Plans, start: Start, grid: Grid) -> Float32[Tensor, "K T+1 H W"]:
+def footprints(plans: Plans, start: Start, grid: Grid) -> Float32[Tensor, "K steps H W"]:
     """The ego's box at imagined steps 0 (t0) to T of each candidate; empty where its states are not finite."""
     states = torch.from_numpy(plans.states[:, ::STRIDE])
     return _draw_ego(states[:, :, None], start, grid)
@@ -164,7 +164,7 @@ class _Cells:
         boxes = boxes.reshape(-1, 5)
         usable = valid.expand(shape).reshape(-1) & torch.isfinite(boxes).all(-1)
         x, y, yaw, length, width = torch.nan_to_num(boxes, posinf=0.0, neginf=0.0).unbind(-1)
-        cos, sin = torch.cos(yaw), torch.sin(yaw)
+        cos, sin = _exactly(np.cos, yaw), _exactly(np.sin, yaw)
         margin = MARGIN_CELLS * grid.cell
         half_l, half_w = length / 2.0 + margin, width / 2.0 + margin
         reach_x = cos.abs() * half_l + sin.abs() * half_w
@@ -194,17 +194,28 @@ class _Cells:
         index = base.add_((i * grid.cols + j).long())
         i, j = i.mul_(grid.cell), j.mul_(grid.cell)
         cos_cell, sin_cell = c.index_select(0, which), s.index_select(0, which)
-        u = (c * dx + s * dy).index_select(0, which).addcmul_(j, cos_cell).addcmul_(i, sin_cell).abs_()
-        v = (c * dy - s * dx).index_select(0, which).addcmul_(i, cos_cell).addcmul_(j, sin_cell, value=-1.0).abs_()
-        depth_u = (length[chosen] / 2.0).index_select(0, which).sub_(u)
-        depth_v = (width[chosen] / 2.0).index_select(0, which).sub_(v)
-        near = torch.minimum(depth_u, depth_v) >= -margin
+        u = (c * dx + s * dy).index_select(0, which).add_(j * cos_cell).add_(i * sin_cell).abs_()
+        v = (c * dy - s * dx).index_select(0, which).add_(i * cos_cell).sub_(j * sin_cell).abs_()
+        outside_u = u.sub_((length[chosen] / 2.0).index_select(0, which))
+        outside_v = v.sub_((width[chosen] / 2.0).index_select(0, which))
+        near = torch.maximum(outside_u, outside_v) <= margin
         tau = grid.cell / 4.0
-        occupancy = depth_u.div_(tau).sigmoid_().mul_(depth_v.div_(tau).sigmoid_()).mul_(near)
+        falls_u = _exactly(np.exp, outside_u.clamp_(max=margin).div_(tau)).add_(1.0)
+        falls_v = _exactly(np.exp, outside_v.clamp_(max=margin).div_(tau)).add_(1.0)
+        occupancy = near / falls_u.mul_(falls_v)
         return _Cells(index, occupancy, chosen.index_select(0, which))
 
 
 # ------------------------------------------------------------------------------------------------------ details
+
+
+def _exactly(function: np.ufunc, values: Tensor) -> Tensor:
+    """The function of each value by NumPy's loop, which treats all places of an array alike.
+
+    Torch computes the last few elements of an array by other code than the rest, one unit in the last place apart: a
+    candidate's footprint would depend on how many candidates come with it.
+    """
+    return torch.from_numpy(function(values.contiguous().numpy()))
 
 
 def _draw_tracks(

@@ -113,7 +113,7 @@ class RoadMap:
 
     def of_kind(self, *kinds: Feature) -> list[Float[ndarray, "_N 2"]]:
         """Points of every feature of these kinds, in the order of the map."""
-        return [self.feature(i) for i in np.flatnonzero(np.isin(self.kinds, kinds))]
+        return [self.feature(int(i)) for i in np.flatnonzero(np.isin(self.kinds, kinds))]
 
     def seen_from(self, pose: Pose) -> RoadMap:
         """The same map in the frame of `pose`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import final
 
 import torch
 from jaxtyping import Float, Float32
@@ -21,18 +21,13 @@ LATENT_PATCHES = 8
 """Latents are the occupancy averaged over this many by this many patches."""
 
 
-@dataclass(frozen=True)
+@final
 class Persistence:
     """The occupancy at t0 stays where it is, with its velocity channel, whatever the ego does."""
 
-    grid: Grid = GRIDS["nano"]
-    horizon: int = 6
-    name: str = "persistence"
-
-    @property
-    def digest(self) -> str:
-        """Identifies the forecast: name, version of its formula, grid."""
-        return _digest(self.name, self.grid)
+    def __init__(self, grid: Grid = GRIDS["nano"], horizon: int = 6) -> None:
+        self.name, self.grid, self.horizon = "persistence", grid, horizon
+        self.digest = _digest(self.name, grid, horizon)
 
     def encode(self, raster: SceneRaster) -> Context:
         """The present frame, repeated: (T, 4, H, W)."""
@@ -44,7 +39,7 @@ class Persistence:
         return _everywhere(context.encoded, len(plans), noise.samples, self.grid)
 
 
-@dataclass(frozen=True)
+@final
 class ConstantVelocity:
     """Every occupied cell at t0 keeps its velocity, whatever the ego does.
 
@@ -52,14 +47,9 @@ class ConstantVelocity:
     meet, occupancy is clamped to 1 and velocity is their occupancy-weighted mean.
     """
 
-    grid: Grid = GRIDS["nano"]
-    horizon: int = 6
-    name: str = "cv"
-
-    @property
-    def digest(self) -> str:
-        """Identifies the forecast: name, version of its formula, grid."""
-        return _digest(self.name, self.grid)
+    def __init__(self, grid: Grid = GRIDS["nano"], horizon: int = 6) -> None:
+        self.name, self.grid, self.horizon = "cv", grid, horizon
+        self.digest = _digest(self.name, grid, horizon)
 
     def encode(self, raster: SceneRaster) -> Context:
         """The warped frames: (T, 4, H, W)."""
@@ -94,7 +84,7 @@ def _present(raster: SceneRaster, grid: Grid) -> Float[Tensor, "4 H W"]:
 
 def _everywhere(frames: Float[Tensor, "T 4 H W"], candidates: int, samples: int, grid: Grid) -> Imagined:
     occupancy, velocity = frames[:, :2], frames[:, 2:]
-    latents = torch.nn.functional.adaptive_avg_pool2d(occupancy.amax(1), LATENT_PATCHES).flatten(1)
+    latents = torch.nn.functional.adaptive_avg_pool2d(occupancy, LATENT_PATCHES).flatten(1)
 
     def expanded(part: Tensor) -> Tensor:
         return part.expand(candidates, samples, *part.shape)
@@ -102,5 +92,5 @@ def _everywhere(frames: Float[Tensor, "T 4 H W"], candidates: int, samples: int,
     return Imagined(expanded(occupancy), expanded(velocity), expanded(latents), grid)
 
 
-def _digest(name: str, grid: Grid) -> str:
-    return hashlib.blake2b(f"{name}/1/{grid}".encode(), digest_size=16).hexdigest()
+def _digest(name: str, grid: Grid, horizon: int) -> str:
+    return hashlib.blake2b(f"{name}/1/{grid}/{horizon}".encode(), digest_size=16).hexdigest()
