@@ -49,6 +49,7 @@ READERS: MutableMapping[str, LogReader] = _Readers(
         "womd_tfrecord": "wmplan.readers.womd_tfrecord:WomdTFRecordReader",
         "womd_json": "wmplan.readers.womd_json:WomdJsonReader",
         "scenarionet": "wmplan.readers.scenarionet:ScenarioNetReader",
+        "simulator": "wmplan.simulator.reader:SimulatorReader",
     }
 )
 """Every known format."""
