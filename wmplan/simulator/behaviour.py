@@ -23,8 +23,8 @@ BLOCK_S = 2.0
 FREE_SHARE, OFFSET_SHARE, CHANGE_SHARE = 0.5, 0.2, 0.4
 ACCEL_RANGE_MPS2 = (-5.0, 2.0)
 OFFSET_RANGE_M = (-0.8, 0.8)
-CLEAR_BEHIND_M, CLEAR_AHEAD_M = 15.0, 20.0
-"""A lane change begins only if nobody's centre is this close in the other lane."""
+CLEAR_M, CLEAR_GAP_S = 10.0, 1.0
+"""A lane change begins only if nobody's centre in the other lane is closer than this, in metres and in time."""
 HURRIED_GAP_S, HURRIED_STANDSTILL_M, HURRIED_SPEED = 0.6, 1.5, 1.2
 
 
@@ -104,7 +104,8 @@ def _lane_offset(state: State, lane: Int[Array, ""]) -> Float[Array, ""]:
     s, lateral = project_all(state)
     ahead = s - state.s[0]
     beside = state.active & (jnp.abs(lateral - offset) < 0.5 * network.lane_width)
-    close = (ahead > -CLEAR_BEHIND_M) & (ahead < CLEAR_AHEAD_M)
+    own = state.box[0, 3]
+    close = jnp.abs(ahead) < CLEAR_M + CLEAR_GAP_S * jnp.where(ahead > 0.0, own, jnp.maximum(own, state.box[:, 3]))
     taken = jnp.any((beside & close).at[0].set(False))
     begun = jnp.abs(state.lateral[0]) > 0.3 * network.lane_width
     return jnp.where(exists & (~taken | begun), offset, 0.0)

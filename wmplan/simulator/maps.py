@@ -189,8 +189,8 @@ def crossing(seed: int) -> SimMap:
             line = np.array([[half, i * width], [far, i * width]])
             features.append((kind, f"line{arm}.{i}", turn(resample(line))))
         features.append((Feature.ROAD_EDGE, f"corner{arm}", turn(_corner(half, edge))))
-    centre = _turner(angle)(np.array([[half, half], [-half, half], [-half, -half], [half, -half]]))
-    features.append((Feature.DRIVABLE, "centre", centre))
+    kerbs = [_turner(angle + arm * np.pi / 2.0)(_corner(half, lanes * width)) for arm in range(ARMS)]
+    features.append((Feature.DRIVABLE, "centre", np.concatenate(kerbs)))
     for arm in range(ARMS):
         turn = _turner(angle + arm * np.pi / 2.0)
         edge = lanes * width

@@ -23,8 +23,8 @@ NOISE_STD_MPS2 = 0.25
 NOISE_MEMORY = 0.9
 """Process noise of each driver's acceleration: an AR(1) process at `STEP_S`."""
 SIDE_MARGIN_M = 0.3
-WALKER_MARGIN_M = 1.5
-"""How far beside one's own box something must be to be ignored."""
+WALKER_MARGIN_M = 1.0
+"""How far beside one's own box a vehicle, or someone on foot, must be to be ignored."""
 FAR_M = 1e4
 """The gap of a driver with nothing ahead."""
 
@@ -135,7 +135,8 @@ def leaders(state: State) -> tuple[Float[Array, "A"], Float[Array, "A"]]:
     shifts = jnp.array([-0.5, 0.0, 0.5])[None, :, None] * state.size[:, :1, None]
     axis = state.box[:, None, :2] + shifts * forward[:, None, :]
     flat = axis.reshape(-1, 2)
-    margin = jnp.where(network.walk[state.route], WALKER_MARGIN_M, SIDE_MARGIN_M)
+    walks = network.walk[state.route]
+    margin = jnp.where(walks, WALKER_MARGIN_M, SIDE_MARGIN_M)
     agents = len(state.route)
     rows = jnp.arange(agents)
 
@@ -147,9 +148,11 @@ def leaders(state: State) -> tuple[Float[Array, "A"], Float[Array, "A"]]:
         across = jnp.sqrt(jnp.maximum(1.0 - along**2, 0.0))
         # A box that stands across the way reaches half its width towards us beyond its axis.
         near = s - 0.5 * (across * state.size[:, 1])[:, None]
-        reach = 0.5 * (state.size[row, 1] + state.size[:, 1]) + margin
+        reach = 0.5 * (state.size[row, 1] + jnp.abs(along) * state.size[:, 1]) + margin
         on_way = (jnp.abs(away) < reach[:, None]) & (s > state.s[row])
-        others = state.active & (rows != row) & (s[:, 1] > state.s[row])
+        # Someone on foot beside the car's flank is no reason to wait: both would wait for ever.
+        begins = state.s[row] + jnp.where(walks, 0.5 * state.size[row, 0], 0.0)
+        others = state.active & (rows != row) & (s[:, 1] > begins)
         gaps = jnp.where(on_way & others[:, None], near - state.s[row] - 0.5 * state.size[row, 0], FAR_M)
         each = jnp.min(gaps, axis=1)
         first = jnp.argmin(each)
