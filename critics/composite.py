@@ -69,7 +69,7 @@ class CostWeights:
     reward_cap: float = 4.0
     """Most that the scaled variance can count."""
     probe: float = 0.02
-    """Weight of the inverse-control probe's error (m/s2): how far the imagined response is from answering the action."""
+    """Weight of the inverse-control probe's error (m/s2): how badly the imagined response shows the action."""
     probe_cap: float = 4.0
     """Most that the probe's error can count, m/s2."""
     support: float = 0.5
@@ -209,7 +209,7 @@ def _known(weights: CostWeights) -> set[str]:
 def _price(
     columns: Mapping[str, Float32[ndarray, "K"]], weights: CostWeights
 ) -> tuple[Float32[ndarray, "K 4"], Float64[ndarray, "K"]]:
-    """Parts and total from columns, by exactly rounded elementwise operations only, so a row never depends on others."""
+    """Parts and total from columns, by exactly rounded elementwise operations only: a row never depends on others."""
     wide = {name: values.astype(np.float64) for name, values in columns.items()}
     rows = len(next(iter(wide.values())))
     dense = np.zeros(rows)

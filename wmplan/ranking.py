@@ -72,8 +72,8 @@ class Judgement:
 class Ranking:
     """The candidates of one planner in one scene, cheapest first by `rank`, and which one was chosen, if any.
 
-    `infeasible` holds `Infeasible` flags; such rows are listed, last, and never chosen. Their terms are NaN: nothing was
-    imagined for them.
+    `infeasible` holds `Infeasible` flags; such rows are listed, last, and never chosen. Their terms are NaN: nothing
+    was imagined for them.
     """
 
     scene_id: str
@@ -138,7 +138,7 @@ class Ranking:
         counted: Counter[str] = Counter()
         for row in np.flatnonzero(~self.eligible):
             if flags := int(self.infeasible[row]):
-                counted["infeasible " + "+".join(flag.name.lower() for flag in Infeasible if flag & flags)] += 1
+                counted["infeasible " + "+".join(str(flag.name).lower() for flag in Infeasible if flag & flags)] += 1
             else:
                 reason = self.judgement.reasons[row].split(";")[0]
                 counted[reason.split(" 0.")[0] if reason.startswith("support p") else reason or "non-finite cost"] += 1

@@ -1,0 +1,141 @@
+"""Where plans go on the map of a raster: drivable area, lane direction, red lights, the route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from wmplan.contracts import STATIC_CHANNELS, Grid, SceneRaster
+from wmplan.plans import Plans, Start
+
+TOLERANCE_M = 0.3
+"""nuPlan's tolerance: a corner may lie this far outside the drivable area."""
+RED_LIGHT_LEVEL = 0.6
+"""Value of the red-light layer (exp(-d^2 / 8 m^2)) at the box's centre from which the light counts as passed: 2 m."""
+DIRECTION_WINDOW = 10
+"""Steps of the window in which progress against the lane direction is summed: 1 s."""
+
+
+@dataclass(frozen=True)
+class RoadUse:
+    """K plans against the map; nothing here depends on what is imagined.
+
+    `offroad` is the share of the box's outline points outside, per step, beyond what was outside at t0; `leaves` is
+    whether a corner is ever more than the tolerance outside although none was at t0; `against_m` the metres driven
+    against the lanes in the worst second; `red_light` 1 where a red light is passed, rising from 0 before it;
+    `outside` the share of steps with the centre beyond the window, where nothing is known.
+    """
+
+    offroad: Float[ndarray, "K T"]
+    leaves: Float[ndarray, "K"]
+    against_m: Float[ndarray, "K"]
+    red_light: Float[ndarray, "K"]
+    outside: Float[ndarray, "K"]
+
+
+@dataclass(frozen=True)
+class RouteUse:
+    """K plans along the route: arc length of the nearest route point (m) and distance to it (m), per state."""
+
+    along: Float[ndarray, "K T+1"]
+    lateral: Float[ndarray, "K T+1"]
+
+
+def road_use(raster: SceneRaster, plans: Plans) -> RoadUse:
+    """How each plan uses the road. A map without drivable cells says nothing, nor does the area off the window."""
+    layer = {name: raster.static[i].detach().numpy() for i, name in enumerate(STATIC_CHANNELS)}
+    start, grid = raster.start, raster.grid
+    states = plans.states.astype(np.float64)
+    x, y, yaw = (np.ascontiguousarray(states[:, :, i]) for i in range(3))
+    cos, sin = np.cos(yaw), np.sin(yaw)
+
+    offroad = np.zeros(x.shape)
+    beyond = np.zeros(x.shape, dtype=bool)
+    if (layer["drivable"] > 0.5).any():
+        half_l, half_w = start.length / 2.0 - TOLERANCE_M, start.width / 2.0 - TOLERANCE_M
+        corners = [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
+        for a, b in corners:
+            u, v = a * half_l, b * half_w
+            value = _sample(layer["drivable"], x + u * cos - v * sin, y + u * sin + v * cos, grid, unknown=1.0)
+            offroad = offroad + (1.0 - value) / len(corners)
+            beyond |= value < 0.5
+    leaves = beyond.any(axis=1) & ~beyond[:, 0]
+
+    dx, dy = np.diff(x, axis=1), np.diff(y, axis=1)
+    lane_x = _sample(layer["direction_cos"], x[:, :-1], y[:, :-1], grid, unknown=0.0)
+    lane_y = _sample(layer["direction_sin"], x[:, :-1], y[:, :-1], grid, unknown=0.0)
+    progress = dx * lane_x + dy * lane_y
+    window = min(DIRECTION_WINDOW, progress.shape[1])
+    against = np.zeros(len(x))
+    for first in range(progress.shape[1] - window + 1):
+        total = np.zeros(len(x))
+        for t in range(first, first + window):
+            total = total + progress[:, t]
+        against = np.maximum(against, 0.0 - total)
+
+    red = _sample(layer["red_light"], x, y, grid, unknown=0.0)
+    before = np.maximum(red[:, 0], RED_LIGHT_LEVEL - 0.2)
+    rise = (red.max(axis=1) - before) / 0.2
+    red_light = np.where(red[:, 0] >= RED_LIGHT_LEVEL, 0.0, np.clip(rise, 0.0, 1.0))
+    return RoadUse(
+        offroad=np.maximum(offroad[:, 1:] - offroad[:, :1], 0.0),
+        leaves=leaves.astype(np.float64),
+        against_m=against,
+        red_light=red_light,
+        outside=_share(~_known(x[:, 1:], y[:, 1:], grid)),
+    )
+
+
+def route_use(plans: Plans, start: Start) -> RouteUse:
+    """Each state projected on the nearest segment of the route; the first and last segment reach on without end."""
+    states = plans.states.astype(np.float64)
+    x, y = np.ascontiguousarray(states[:, :, 0]), np.ascontiguousarray(states[:, :, 1])
+    route = start.route.astype(np.float64)
+    step = np.diff(route, axis=0)
+    length = np.sqrt(step[:, 0] ** 2 + step[:, 1] ** 2)
+    segments = np.flatnonzero(length > 1e-6)
+    arc = np.concatenate([[0.0], np.cumsum(length)])
+    best = np.full(x.shape, np.inf)
+    along = np.zeros(x.shape)
+    for n, s in enumerate(segments):
+        tx, ty = step[s] / length[s]
+        dx, dy = x - route[s, 0], y - route[s, 1]
+        u = dx * tx + dy * ty
+        low = -np.inf if n == 0 else 0.0
+        high = np.inf if n == len(segments) - 1 else length[s]
+        u = np.clip(u, low, high)
+        gap = (dx - u * tx) ** 2 + (dy - u * ty) ** 2
+        nearer = gap < best
+        best = np.where(nearer, gap, best)
+        along = np.where(nearer, arc[s] + u, along)
+    return RouteUse(along, np.sqrt(best))
+
+
+def direction_score(against_m: Float[ndarray, "K"]) -> Float[ndarray, "K"]:
+    """nuPlan's steps: under 2 m against the lanes 1, under 6 m 0.5, else 0."""
+    return np.where(against_m < 2.0, 1.0, np.where(against_m < 6.0, 0.5, 0.0))
+
+
+def _known(x: ndarray, y: ndarray, grid: Grid) -> ndarray:
+    right, top = grid.x_min + grid.cols * grid.cell, grid.y_min + grid.rows * grid.cell
+    return (x >= grid.x_min) & (x <= right) & (y >= grid.y_min) & (y <= top)
+
+
+def _sample(layer: ndarray, x: ndarray, y: ndarray, grid: Grid, unknown: float) -> ndarray:
+    """Bilinear value between cell centres; `unknown` beyond the window."""
+    known = _known(x, y, grid)
+    column = np.clip((x - grid.x_min) / grid.cell - 0.5, 0.0, grid.cols - 1.0)
+    row = np.clip((y - grid.y_min) / grid.cell - 0.5, 0.0, grid.rows - 1.0)
+    j = np.minimum(column.astype(np.int64), grid.cols - 2)
+    i = np.minimum(row.astype(np.int64), grid.rows - 2)
+    a, b = column - j, row - i
+    low = layer[i, j] * (1.0 - a) + layer[i, j + 1] * a
+    high = layer[i + 1, j] * (1.0 - a) + layer[i + 1, j + 1] * a
+    return np.where(known, low * (1.0 - b) + high * b, unknown)
+
+
+def _share(flags: ndarray) -> ndarray:
+    return np.count_nonzero(flags, axis=1) / flags.shape[1]

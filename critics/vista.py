@@ -1,0 +1,110 @@
+"""Vista's reward: how much the imagined futures of one candidate agree with each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+from numpy import ndarray
+from torch import Tensor
+
+from wmplan.contracts import Context, Grid, Imagined, Terms
+from wmplan.errors import InputError
+from wmplan.plans import Plans
+from wmplan.raster import swept_footprints
+
+
+@dataclass(frozen=True)
+class VistaConfig:
+    """Constants of the reward."""
+
+    reach_m: float = 4.0
+    """The swept variant looks this far round the area that the ego sweeps."""
+
+
+class VistaCritic:
+    """Vista's reward, its logarithm, and a variant near the ego's path; all from the samples' unbiased variance.
+
+    `vista_reward` is R = exp(-mean over latent elements of the variance over M), `vista_log_reward` its logarithm (exp
+    saturates near 1), `vista_swept` minus the mean occupancy variance within `reach_m` of the ego's swept area. High is
+    agreement. It falls with speed and path length whatever the plan's merit, and says nothing about support: a model
+    may be sure and wrong.
+
+    References:
+        Gao et al. (2024), "Vista", eq. 6 and `reward_utils.py`; `reference/world_models.md` 3.
+    """
+
+    name = "vista"
+    columns = ("vista_reward", "vista_log_reward", "vista_swept")
+
+    def __init__(self, config: VistaConfig | None = None) -> None:
+        self.config = config or VistaConfig()
+        text = json.dumps(["vista", 1, asdict(self.config)], sort_keys=True)
+        self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def terms(self, context: Context, plans: Plans, imagined: Imagined) -> Terms:
+        """The three columns of each candidate.
+
+        Raises:
+            InputError: fewer than two imagined samples; one sample has no variance.
+        """
+        samples = imagined.latents.shape[1]
+        if samples < 2:
+            raise InputError(
+                f"scene {context.raster.scene_id}: {samples} imagined sample, Vista's reward expects M >= 2"
+            )
+        near = near_swept(plans, context, imagined.grid, imagined.occupancy.shape[2], self.config.reach_m)
+        with np.errstate(invalid="ignore", over="ignore"):  # non-finite samples become non-finite terms, counted later
+            variance = latent_variance(imagined.latents)
+            swept = _variance_where(imagined.occupancy, near)
+        values = np.stack([np.exp(-variance), 0.0 - variance, 0.0 - swept], axis=1)
+        values[~np.isfinite(plans.states).all(axis=(1, 2))] = np.nan
+        return Terms(self.columns, values.astype(np.float32))
+
+
+def latent_variance(latents: Float32[Tensor, "K M T L"]) -> Float64[ndarray, "K"]:
+    """Mean over all latent elements of the unbiased variance over the samples, by candidate."""
+    values = latents.detach().numpy()
+    variance = _unbiased([values[:, m].astype(np.float64) for m in range(values.shape[1])])
+    # One row at a time: a sum over [K, N] may block differently for another K.
+    return np.array([np.mean(np.ascontiguousarray(row).reshape(-1)) for row in variance], dtype=np.float64)
+
+
+def near_swept(plans: Plans, context: Context, grid: Grid, steps: int, reach_m: float) -> Bool[ndarray, "K T H W"]:
+    """Cells within `reach_m` (a square, to the cell) of what the ego's box touches in each imagined step."""
+    swept = swept_footprints(plans, context.raster.start, grid)[:, :steps].numpy() >= 0.5
+    for axis in (2, 3):
+        line = np.moveaxis(swept, axis, 3)
+        wide = line.copy()
+        for shift in range(1, round(reach_m / grid.cell) + 1):
+            wide[..., shift:] |= line[..., :-shift]
+            wide[..., :-shift] |= line[..., shift:]
+        swept = np.moveaxis(wide, 3, axis)
+    return swept
+
+
+def _variance_where(occupancy: Float32[Tensor, "K M T 2 H W"], near: Bool[ndarray, "K T H W"]) -> ndarray:
+    """Mean over the marked cells (both channels) of the variance over samples; 0 where no cell is marked."""
+    values = occupancy.detach().numpy()
+    k, t, i, j = np.nonzero(near)
+    taken = [values[k, m, t, :, i, j].astype(np.float64) for m in range(values.shape[1])]
+    variance = _unbiased(taken)
+    ends = np.searchsorted(k, np.arange(len(near) + 1))
+    rows = [variance[a:b].reshape(-1) for a, b in pairwise(ends)]
+    return np.array([np.mean(row) if len(row) else 0.0 for row in rows], dtype=np.float64)
+
+
+def _unbiased(samples: list[ndarray]) -> ndarray:
+    """Variance over the samples with M - 1, added in order."""
+    mean = samples[0]
+    for sample in samples[1:]:
+        mean = mean + sample
+    mean = mean / len(samples)
+    total = (samples[0] - mean) ** 2
+    for sample in samples[1:]:
+        total = total + (sample - mean) ** 2
+    return total / (len(samples) - 1)
