@@ -1,0 +1,221 @@
+"""What the kinematic anchor gets wrong, as one code a patch; and back: codes to motion and occupancy.
+
+The anchor of a step is the splat of the particles moved on at constant velocity. The encoder sees the true next frame
+beside it; the decoder turns codes, with the anchor and the scene as side input, into accelerations of the particles
+and a residual logit, so that codes spend nothing on the map or on what constant velocity explains. The output layers
+start at zero: an untrained tokenizer is the constant-velocity forecast, exactly.
+
+References:
+    `reference/world_models.md` 4.1 (kinematic anchor) and 4.2 (tokenizer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wmplan.contracts import DYNAMIC_CHANNELS, STATIC_CHANNELS
+from wmplan.models import fsq
+from wmplan.models.particles import Particles, pick, render, sample
+from wmplan.models.presets import Preset
+
+SPEED_SCALE = 10.0
+"""Velocities enter the networks divided by this, m/s."""
+ACCEL_SCALE = 4.0
+"""One unit of the decoder's output is so many m/s2."""
+TURN_SCALE = 0.5
+"""One unit of the decoder's output is so many rad/s."""
+LOGIT_FLOOR = 0.01
+"""Occupancies are kept this far from 0 and 1 before their logit is taken."""
+PARTICLE_FEATURES = 22
+
+
+@dataclass(frozen=True)
+class SceneFeatures:
+    """A scene, encoded once: the tokens' side input, the decoder's, and the map in the cells."""
+
+    tokens: Float[Tensor, "B S D"]
+    field: Float[Tensor, "B F H2 W2"]
+    static: Float[Tensor, "B C H W"]
+
+    def expand(self, rollouts: int) -> SceneFeatures:
+        """Every scene's features for this many rollouts each, rollouts of a scene side by side."""
+        if rollouts == 1:
+            return self
+        parts = (x.repeat_interleave(rollouts, dim=0) for x in (self.tokens, self.field, self.static))
+        return SceneFeatures(*parts)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One imagined frame. `logits` and `occupancy` are vehicle and VRU; `occupancy` equals the anchor's, to the bit,
+    where the residual is zero."""
+
+    particles: Particles
+    logits: Float[Tensor, "B 2 H W"]
+    occupancy: Float[Tensor, "B 2 H W"]
+    velocity: Float[Tensor, "B 2 H W"]
+
+    @property
+    def frame(self) -> Float[Tensor, "B 4 H W"]:
+        """Occupancy and velocity as one frame."""
+        return torch.cat([self.occupancy, self.velocity], dim=1)
+
+
+def scaled(frame: Float[Tensor, "B 4 H W"]) -> Float[Tensor, "B 4 H W"]:
+    """A frame as the networks see it: velocity divided by `SPEED_SCALE` and weighted by occupancy."""
+    occupancy, velocity = frame[:, :2], frame[:, 2:]
+    return torch.cat([occupancy, velocity * (occupancy.amax(1, keepdim=True) / SPEED_SCALE)], dim=1)
+
+
+def patches(raster: Float[Tensor, "B C H W"], patch: int) -> Float[Tensor, "B S P"]:
+    """Square patches of the raster, flattened, row by row."""
+    b, c, h, w = raster.shape
+    cut = raster.reshape(b, c, h // patch, patch, w // patch, patch)
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(b, (h // patch) * (w // patch), c * patch * patch)
+
+
+class SceneEncoder(nn.Module):
+    """Map and present traffic to features: a few strided convolutions, run once a scene."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.side = preset.side
+        channels = len(STATIC_CHANNELS) + len(DYNAMIC_CHANNELS) + 4
+        widths = [channels, 24, 48, 64, 96, 96][: preset.patch.bit_length()]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
+        layers += [nn.Conv2d(widths[-1], preset.width, 3, padding=1), nn.GELU()]
+        self.stem = nn.Sequential(*layers)
+        self.to_tokens = nn.Linear(preset.width, preset.width)
+        self.to_field = nn.Conv2d(preset.width, preset.field, 1)
+
+    def forward(self, static: Float[Tensor, "B C H W"], history: Float[Tensor, "B T 5 H W"]) -> SceneFeatures:
+        now = torch.cat([scaled(history[:, -1, :4]), history[:, -1, 4:]], dim=1)
+        before = scaled(history[:, max(-3, -history.shape[1]), :4])
+        features = self.stem(torch.cat([static, now, before], dim=1))
+        tokens = self.to_tokens(features.flatten(2).transpose(1, 2))
+        return SceneFeatures(tokens, self.to_field(features), static)
+
+
+class Encoder(nn.Module):
+    """The code of each patch from the true next frame beside the anchor."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+        width = 2 * preset.field
+        self.embed = nn.Linear(8 * preset.patch**2, width)
+        self.side = nn.Conv2d(preset.field, width, 1)
+        self.mix = nn.Sequential(nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU())
+        self.out = nn.Conv2d(width, len(preset.levels), 1)
+
+    def forward(
+        self, target: Float[Tensor, "B 4 H W"], anchor: Float[Tensor, "B 4 H W"], scene: SceneFeatures
+    ) -> Float[Tensor, "B S D"]:
+        pair = torch.cat([scaled(target) - scaled(anchor), scaled(anchor)], dim=1)
+        embedded = self.embed(patches(pair, self.preset.patch)).transpose(1, 2)
+        raw = self.out(self.mix(embedded.reshape(*embedded.shape[:2], *self.preset.side) + self.side(scene.field)))
+        return fsq.quantise(raw.flatten(2).transpose(1, 2), self.preset.levels)
+
+
+class Decoder(nn.Module):
+    """Codes to the next frame: steer the particles, splat them, add a residual logit for what comes and goes."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+        width, hidden = preset.field, preset.particle
+        self.embed = nn.Linear(len(preset.levels), width)
+        self.mix = nn.Sequential(
+            nn.Conv2d(2 * width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU()
+        )
+        self.steer = nn.Sequential(
+            nn.Linear(width + PARTICLE_FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+        self.steer_out = nn.Linear(hidden, 5)
+        self.appear = nn.Linear(width, 2 * preset.patch**2)
+        self.sharpen = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU())
+        self.sharpen_out = nn.Conv2d(12, 2, 1)
+        for layer in (self.steer_out, self.appear, self.sharpen_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, codes: Float[Tensor, "B S D"], particles: Particles, scene: SceneFeatures, age: int
+    ) -> Decoded:
+        """The frame half a second later; `age` is how many steps ago the particles were seeded."""
+        preset, grid = self.preset, self.preset.grid
+        embedded = self.embed(codes).transpose(1, 2)
+        embedded = embedded.reshape(*embedded.shape[:2], *preset.side)
+        field = embedded + self.mix(torch.cat([embedded, scene.field], dim=1))
+        moved = self._steer(field, particles, scene, age)
+        anchor = render(moved, grid)
+        occupancy, speed = anchor[:, :2], _length(anchor[:, 2:], 1) / SPEED_SCALE
+        clamped = occupancy.clamp(LOGIT_FLOOR, 1.0 - LOGIT_FLOOR)
+        base = torch.logit(clamped)
+        residual = self.sharpen_out(self.sharpen(torch.cat([base / 4.0, speed], dim=1))) + self._unpatch(field)
+        logits = base + residual
+        # Written as a change, so that a zero residual leaves the anchor's occupancy untouched to the bit.
+        change = torch.sigmoid(logits) - torch.sigmoid(base)
+        return Decoded(moved, logits, (occupancy + change).clamp(0.0, 1.0), anchor[:, 2:])
+
+    def _steer(self, field: Tensor, particles: Particles, scene: SceneFeatures, age: int) -> Particles:
+        grid, velocity = self.preset.grid, particles.velocity
+        speed = _length(velocity, -1)
+        along = velocity / (speed.square() + 0.25).sqrt()
+        static, inside = pick(scene.static, particles.position, grid)
+        memory = particles.memory
+        features = torch.cat(
+            [
+                speed / SPEED_SCALE,
+                along,
+                _turned(particles.offset, along) / 2.0,
+                _turned(memory[..., 0:2], along) / ACCEL_SCALE,
+                _turned(memory[..., 2:4], along) / ACCEL_SCALE,
+                memory[..., 4:6],
+                _turned(static[..., 2:4], along),
+                static[..., [0, 1, 4, 5, 7]],
+                inside[..., None].to(velocity.dtype),
+                particles.mass,
+                torch.full_like(speed, age / 6.0),
+            ],
+            dim=-1,
+        )
+        local = torch.cat([sample(field, particles.position, grid), features], dim=-1)
+        out = self.steer_out(self.steer(local))
+        across = torch.stack([-along[..., 1], along[..., 0]], dim=-1)
+        accel = ACCEL_SCALE * (out[..., 0:1] * along + out[..., 1:2] * across + 0.25 * out[..., 3:5])
+        return particles.steered(accel, TURN_SCALE * out[..., 2])
+
+    def _unpatch(self, field: Float[Tensor, "B F H2 W2"]) -> Float[Tensor, "B 2 H W"]:
+        p, (rows, cols) = self.preset.patch, self.preset.side
+        out = self.appear(field.flatten(2).transpose(1, 2)).reshape(-1, rows, cols, 2, p, p)
+        return out.permute(0, 3, 1, 4, 2, 5).reshape(-1, 2, rows * p, cols * p)
+
+
+class Tokenizer(nn.Module):
+    """Scene encoder, encoder of residuals, decoder."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.scene = SceneEncoder(preset)
+        self.encoder = Encoder(preset)
+        self.decoder = Decoder(preset)
+
+
+def _length(vector: Tensor, dim: int) -> Tensor:
+    """Euclidean length with a finite gradient at zero; `Tensor.norm` is many times slower along a short axis."""
+    return vector.square().sum(dim, keepdim=True).add(1e-8).sqrt()
+
+
+def _turned(vector: Tensor, along: Tensor) -> Tensor:
+    """Components along and across the direction of travel."""
+    ax, ay = along.unbind(-1)
+    x, y = vector.unbind(-1)
+    return torch.stack([ax * x + ay * y, ax * y - ay * x], dim=-1)

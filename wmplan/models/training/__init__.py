@@ -1,0 +1,13 @@
+"""Training of learned world models: examples in memory, losses, the stages, a loop that can be killed and goes on.
+
+`Examples` holds a store's scenes as states; `train` fits a network to them by `Settings`; `measure` compares forecasts
+with constant velocity and persistence.
+"""
+
+from __future__ import annotations
+
+from wmplan.models.training.data import Batch, Examples
+from wmplan.models.training.loop import Progress, Settings, TrainingStopped, train
+from wmplan.models.training.measure import Measured, measure
+
+__all__ = ["Batch", "Examples", "Measured", "Progress", "Settings", "TrainingStopped", "measure", "train"]

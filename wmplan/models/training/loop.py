@@ -1,0 +1,270 @@
+"""The training loop: three stages, budgets in minutes or in steps, checkpoints that a killed run goes on from.
+
+Every draw of step n of a stage comes from `fold_in(seed, stage, n)`, so the position in the data is the step's number:
+a run that is killed and started again sees the same batches as one that is not, and with budgets in steps ends with
+the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wmplan.errors import InputError
+from wmplan.models.presets import preset_of
+from wmplan.models.rollout import Network
+from wmplan.models.training.data import Examples
+from wmplan.models.training.stages import STAGES, Weights, stage_loss
+from wmplan.randomness import fold_in
+
+STATE_FILE = "training.pt"
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a network is trained. Equal settings on equal data give equal weights where budgets are in steps."""
+
+    preset: str = "nano"
+    """size of the model: nano"""
+    minutes: float = 20.0
+    """time of all stages together, minutes; divided by `shares`"""
+    shares: tuple[float, float, float] = (0.15, 0.1, 0.75)
+    """shares of the time for tokenizer, dynamics and on-policy steps"""
+    steps: tuple[int, int, int] = (0, 0, 0)
+    """optimiser steps of each stage instead of minutes; all 0 = use minutes"""
+    horizon: int = 6
+    """imagined steps of 0.5 s"""
+    batch: int = 32
+    """scenes in a batch"""
+    learning_rate: float = 1.5e-3
+    """peak of the learning rate of each stage, cosine after a warm-up"""
+    weight_decay: float = 0.01
+    """decoupled weight decay"""
+    gradient_norm: float = 1.0
+    """gradients longer than this are shortened"""
+    average: float = 0.998
+    """decay of the running average of the weights, which is what is saved"""
+    seed: int = 0
+    """seed of weights, batches and latents"""
+    threads: int = 2
+    """threads while training; another number rounds sums differently"""
+    checkpoint_s: float = 60.0
+    """seconds between checkpoints"""
+    weights: Weights = field(default_factory=Weights)
+
+    def __post_init__(self) -> None:
+        if min(self.steps) < 0 or (any(self.steps) and len(self.steps) != len(STAGES)):
+            raise ValueError(f"Settings.steps is {self.steps}, expected {len(STAGES)} counts from 0 up")
+        if not any(self.steps) and not self.minutes > 0:
+            raise ValueError(f"Settings.minutes is {self.minutes}, expected above 0")
+        if min(self.shares) < 0 or not np.isclose(sum(self.shares), 1.0):
+            raise ValueError(f"Settings.shares is {self.shares}, expected shares that sum to 1")
+        for name, low in (("batch", 1), ("horizon", 1), ("threads", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"Settings.{name} is {getattr(self, name)}, expected at least {low}")
+
+    @property
+    def digest(self) -> str:
+        """Identifies what decides the weights (how often is checkpointed does not)."""
+        parts = {name: value for name, value in asdict(self).items() if name != "checkpoint_s"}
+        return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is: the stage, its step, the running loss, the share of all work done, seconds left."""
+
+    stage: str
+    step: int
+    loss: float
+    done: float
+    seconds_left: float
+
+
+class TrainingStopped(InputError):
+    """The loss became NaN or infinite; the last good state is kept."""
+
+
+def train(
+    examples: Examples,
+    settings: Settings,
+    folder: Path,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Network, list[tuple[str, int, float]]]:
+    """The trained network (averaged weights) and its loss curve: (stage, step, mean loss).
+
+    Goes on from `folder`'s checkpoint of the same settings and data, if there is one.
+
+    Raises:
+        TrainingStopped: if the loss is not finite; says the stage, the step and the scenes.
+        InputError: if the checkpoint there belongs to other settings or data, or is damaged.
+    """
+    torch.set_num_threads(settings.threads)
+    if examples.grid != preset_of(settings.preset).grid:
+        raise InputError(f"preset {settings.preset}: does not fit the raster {examples.grid} of the training data")
+    if examples.horizon < settings.horizon:
+        raise InputError(f"horizon is {settings.horizon} steps, expected at most the data's {examples.horizon}")
+    run = _Run.start(examples, settings, folder)
+    while run.stage < len(STAGES):
+        run.train_stage(report)
+    run.save()
+    network = _network(settings)
+    network.load_state_dict(run.averaged)
+    return network.eval(), run.curve
+
+
+class _Run:
+    """A training under way: what a checkpoint holds, and the work of one stage."""
+
+    def __init__(self, examples: Examples, settings: Settings, folder: Path) -> None:
+        self.examples, self.settings, self.folder = examples, settings, folder
+        self.network = _network(settings)
+        self.averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.optimizer = self._new_optimizer()
+        self.stage, self.step, self.elapsed = 0, 0, 0.0
+        self.curve: list[tuple[str, int, float]] = []
+        self.running: list[float] = []
+        self.identity = f"{settings.digest}/{examples.digest}"
+
+    @staticmethod
+    def start(examples: Examples, settings: Settings, folder: Path) -> _Run:
+        """A fresh run, or the one that the folder's checkpoint holds."""
+        run = _Run(examples, settings, folder)
+        path = folder / STATE_FILE
+        if path.exists():
+            run.load(path)
+        return run
+
+    def train_stage(self, report: Callable[[Progress], None]) -> None:
+        """The rest of the present stage; leaves the run at the start of the next."""
+        name, began, saved = STAGES[self.stage], time.monotonic() - self.elapsed, time.monotonic()
+        while (share := self._share_done()) < 1.0:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.settings.learning_rate * _schedule(share, self.step)
+            loss = self._one_step(name, share)
+            self.step += 1
+            self.elapsed = time.monotonic() - began
+            self.running.append(loss)
+            if len(self.running) == 50:
+                self.curve.append((name, self.step, float(np.mean(self.running))))
+                self.running = []
+            shown = float(np.mean(self.running)) if self.running else self.curve[-1][2]
+            report(Progress(name, self.step, shown, *self._overall()))
+            if time.monotonic() - saved > self.settings.checkpoint_s:
+                self.save()
+                saved = time.monotonic()
+        self.stage, self.step, self.elapsed, self.running = self.stage + 1, 0, 0.0, []
+        self.optimizer = self._new_optimizer()
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint; the old one stays until the new one is whole."""
+        state = {
+            "version": STATE_VERSION,
+            "identity": self.identity,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged,
+            "optimizer": self.optimizer.state_dict(),
+            "position": (self.stage, self.step, self.elapsed),
+            "curve": self.curve,
+            "running": self.running,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{STATE_FILE}.{os.getpid()}.tmp"
+        with temporary.open("wb") as handle:
+            torch.save(state, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, self.folder / STATE_FILE)
+
+    def load(self, path: Path) -> None:
+        """Take up a checkpoint.
+
+        Raises:
+            InputError: if it is damaged, or of other settings or data.
+        """
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+            version, identity = state["version"], state["identity"]
+        except Exception as error:
+            text = " ".join(str(error).split())[:120]
+            raise InputError(f"{path}: unreadable ({text}), expected a training checkpoint; delete it to start anew") from error
+        if version != STATE_VERSION or identity != self.identity:
+            raise InputError(f"{path}: belongs to other settings or data; delete it or choose another folder")
+        self.network.load_state_dict(state["network"])
+        self.averaged = state["averaged"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.stage, self.step, self.elapsed = state["position"]
+        self.curve, self.running = [tuple(row) for row in state["curve"]], state["running"]
+
+    def _one_step(self, name: str, share: float) -> float:
+        settings = self.settings
+        draw = np.random.default_rng(fold_in(settings.seed, "batch", name, self.step))
+        generator = torch.Generator().manual_seed(fold_in(settings.seed, "latents", name, self.step))
+        rows = draw.integers(len(self.examples), size=settings.batch)
+        batch = self.examples.batch(rows, draw.random(settings.batch) < 0.5)
+        first = int(draw.integers(settings.horizon))
+        horizon = settings.horizon if share > 0.5 else int(draw.integers(min(2, settings.horizon), settings.horizon + 1))
+        loss = stage_loss(name, self.network, batch, settings.weights, horizon, first, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            scenes = ", ".join(self.examples.scene_ids[i] for i in rows[:3])
+            self.save()
+            raise TrainingStopped(
+                f"training: loss {loss.item()} with gradient norm {norm.item()} at stage {name}, step {self.step} "
+                f"(scenes {scenes}, ...); the last good state is in {self.folder / STATE_FILE}"
+            )
+        self.optimizer.step()
+        # The average forgets the start quickly: its decay grows with the steps.
+        decay = min(settings.average, (self.step + 1.0) / (self.step + 10.0))
+        with torch.no_grad():
+            for key, value in self.network.state_dict().items():
+                self.averaged[key].lerp_(value, 1.0 - decay)
+        return loss.item()
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        settings = self.settings
+        return torch.optim.AdamW(
+            self.network.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        )
+
+    def _share_done(self) -> float:
+        """Share of the stage's budget that is spent."""
+        if any(self.settings.steps):
+            budget = self.settings.steps[self.stage]
+            return self.step / budget if budget else 1.0
+        budget = self.settings.shares[self.stage] * self.settings.minutes * 60.0
+        return self.elapsed / budget if budget else 1.0
+
+    def _overall(self) -> tuple[float, float]:
+        """Share of all work that is done, and seconds left (steps of later stages are taken to last like these)."""
+        steps = self.settings.steps
+        if any(steps):
+            done, total = sum(steps[: self.stage]) + self.step, sum(steps)
+            return done / total, (total - done) * self.elapsed / max(self.step, 1)
+        shares, seconds = self.settings.shares, self.settings.minutes * 60.0
+        done_s = sum(shares[: self.stage]) * seconds + self.elapsed
+        return min(done_s / seconds, 1.0), max(seconds - done_s, 0.0)
+
+
+def _network(settings: Settings) -> Network:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fold_in(settings.seed, "weights") % 2**62)
+        return Network(preset_of(settings.preset))
+
+
+def _schedule(share: float, step: int) -> float:
+    """Cosine from 1 to 0.03 over the stage, after 100 steps of warm-up."""
+    return min(1.0, (step + 1) / 100.0) * (0.03 + 0.97 * 0.5 * (1.0 + float(np.cos(np.pi * min(share, 1.0)))))
+

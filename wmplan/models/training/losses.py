@@ -1,0 +1,111 @@
+"""What training minimises: frames, the places of particles, codes, and what the scene latent may know."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from wmplan.contracts import Grid
+from wmplan.models import fsq
+from wmplan.models.particles import Particles
+
+OCCUPIED_WEIGHT = 4.0
+"""An occupied cell weighs so much more than an empty one in the cross-entropy; most cells are empty."""
+FOCUS_WEIGHT = 4.0
+"""And so much more again the more the cell differs from the constant-velocity forecast."""
+POSITION_SCALE_M = 1.0
+"""Beyond this error a particle's loss grows linearly."""
+
+
+def frame_loss(
+    logits: Float[Tensor, "B 2 H W"], target: Float[Tensor, "B 2 H W"], anchor: Float[Tensor, "B 2 H W"]
+) -> Float[Tensor, ""]:
+    """Weighted cross-entropy per cell plus soft Jaccard of vehicles at the threshold 0.5.
+
+    The Jaccard part is taken scene by scene against the binary truth, since IoU is what a forecast is measured by.
+    """
+    weight = 1.0 + OCCUPIED_WEIGHT * target + FOCUS_WEIGHT * (target - anchor).abs()
+    entropy = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight).sum((1, 2, 3))
+    mass = target.sum((1, 2, 3)) + 20.0
+    probability = torch.sigmoid(2.0 * logits.amax(1))
+    truth = (target.amax(1) > 0.5).to(logits.dtype)
+    both = (probability * truth).sum((1, 2))
+    either = (probability + truth - probability * truth).sum((1, 2))
+    jaccard = 1.0 - (both + 2.0) / (either + 2.0)
+    return (0.2 * entropy / mass + jaccard).mean()
+
+
+def particle_targets(
+    seeded: Float[Tensor, "B N 2"],
+    states: Float[Tensor, "B F A 5"],
+    sizes: Float[Tensor, "B A 2"],
+    valid: Bool[Tensor, "B F A"],
+) -> tuple[Float[Tensor, "B F N 2"], Bool[Tensor, "B F N"]]:
+    """Where each particle, seeded at the first of the frames, is carried by its box; and where the log tells.
+
+    A particle belongs to the box that covers it most at the first frame.
+    """
+    first = states[:, 0]
+    shift = seeded[:, :, None] - first[:, None, :, :2]
+    c, s = torch.cos(first[..., 2])[:, None], torch.sin(first[..., 2])[:, None]
+    u = c * shift[..., 0] + s * shift[..., 1]
+    v = c * shift[..., 1] - s * shift[..., 0]
+    depth = torch.minimum(sizes[:, None, :, 0] / 2.0 - u.abs(), sizes[:, None, :, 1] / 2.0 - v.abs())
+    depth = torch.where(valid[:, None, 0], depth, -torch.inf)
+    deepest, owner = depth.max(-1)
+    u = u.gather(2, owner[..., None])[..., 0]
+    v = v.gather(2, owner[..., None])[..., 0]
+    frames = states.shape[1]
+    rows = owner[:, None, :, None].expand(-1, frames, -1, 5)
+    carried = states.gather(2, rows)
+    c, s = torch.cos(carried[..., 2]), torch.sin(carried[..., 2])
+    u, v = u[:, None], v[:, None]
+    place = carried[..., :2] + torch.stack([c * u - s * v, s * u + c * v], dim=-1)
+    told = valid.gather(2, owner[:, None].expand(-1, frames, -1)) & (deepest > -1.0)[:, None]
+    return place, told
+
+
+def particle_loss(
+    particles: Particles, place: Float[Tensor, "B N 2"], told: Bool[Tensor, "B N"], grid: Grid
+) -> Float[Tensor, ""]:
+    """Huber distance (in units of `POSITION_SCALE_M`) between particles and where they are carried, mass-weighted.
+
+    Particles that leave the window are not asked for.
+    """
+    x, y = place.unbind(-1)
+    inside = (x > grid.x_min) & (x < grid.x_min + grid.cols * grid.cell)
+    inside &= (y > grid.y_min) & (y < grid.y_min + grid.rows * grid.cell)
+    weight = particles.mass.amax(-1) * (told & inside)
+    distance = (particles.position - place).square().sum(-1).add(1e-8).sqrt() / POSITION_SCALE_M
+    huber = torch.where(distance < 1.0, 0.5 * distance.square(), distance - 0.5)
+    return (weight * huber).sum() / weight.sum().clamp(min=1.0)
+
+
+def code_loss(
+    logits: Float[Tensor, "B S L"], codes: Float[Tensor, "B S D"], levels: fsq.Levels, null_weight: float = 0.2
+) -> Float[Tensor, ""]:
+    """Cross-entropy of the codes' levels, mean over dimensions; patches with the null code weigh `null_weight`."""
+    wanted = fsq.levels_of(codes, levels)
+    weight = torch.where((codes != 0).any(-1), 1.0, null_weight)
+    total = logits.new_zeros(())
+    for i, part in enumerate(logits.split(list(levels), dim=-1)):
+        entropy = F.cross_entropy(part.flatten(0, 1), wanted[..., i].flatten(), reduction="none")
+        total = total + (entropy * weight.flatten()).sum() / weight.sum()
+    return total / len(levels)
+
+
+def draw_latent(
+    logits: Float[Tensor, "B Z"], free_nats: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "B Z"], Float[Tensor, ""]]:
+    """A scene latent (one-hot, gradient to the posterior straight through) for each scene, and the penalty on what it
+    may know: divergence of posterior from uniform prior beyond `free_nats`, and of the batch's mean posterior."""
+    posterior = logits.softmax(-1)
+    count = logits.shape[-1]
+    chosen = torch.multinomial(posterior.detach(), 1, generator=generator)[:, 0]
+    hard = F.one_hot(chosen, count).to(logits.dtype)
+    divergence = (posterior * (posterior.clamp(min=1e-9) * count).log()).sum(-1).mean()
+    mean = posterior.mean(0)
+    unused = (mean * (mean.clamp(min=1e-9) * count).log()).sum()
+    return hard + posterior - posterior.detach(), (divergence - free_nats).clamp(min=0.0) + unused

@@ -1,0 +1,102 @@
+"""How good forecasts are: IoU of the network beside constant velocity and persistence, scene by scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from wmplan.contracts import IMAGINED_STEP_S, RASTER_HISTORY
+from wmplan.models.ar import scene_latents
+from wmplan.models.particles import Particles, render, seed
+from wmplan.models.rollout import Action, Network, begin, ego_steps, imagine_step
+from wmplan.models.training.data import Batch, Examples
+from wmplan.randomness import NoiseBank, fold_in
+
+THRESHOLD = 0.5
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """IoU at each imagined step of each scene and model; NaN where neither forecast nor truth holds anything."""
+
+    models: tuple[str, ...]
+    iou: Float[ndarray, "R S T"]
+    seconds: Float[ndarray, "T"]
+
+    def mean(self, model: str) -> Float[ndarray, "T"]:
+        """Mean over the scenes."""
+        return np.nanmean(self.iou[self.models.index(model)], axis=0)
+
+    def gain(self, model: str, over: str, seed: int = 0) -> Float[ndarray, "T 3"]:
+        """Mean paired difference of IoU and its 95 % interval, by a bootstrap over scenes."""
+        difference = self.iou[self.models.index(model)] - self.iou[self.models.index(over)]
+        draws = np.random.default_rng(fold_in(seed, "bootstrap")).integers(
+            len(difference), size=(RESAMPLES, len(difference))
+        )
+        means = np.stack([np.nanmean(difference[rows], axis=0) for rows in draws])
+        low, high = np.nanquantile(means, [0.025, 0.975], axis=0)
+        return np.stack([np.nanmean(difference, axis=0), low, high], axis=1)
+
+
+@torch.no_grad()
+def measure(
+    network: Network,
+    examples: Examples,
+    samples: int = 4,
+    horizon: int = 6,
+    batch: int = 16,
+    report: Callable[[int], None] = lambda done: None,
+) -> Measured:
+    """The network's forecast given what the ego really did (mean over `samples`), and both baselines."""
+    parts = []
+    for first in range(0, len(examples), batch):
+        rows = np.arange(first, min(first + batch, len(examples)))
+        cut = examples.batch(rows)
+        truth = cut.frames[:, RASTER_HISTORY : RASTER_HISTORY + horizon, :2]
+        latents = torch.stack([_latents(examples.scene_ids[i], samples, network) for i in rows])
+        imagined = _imagine(network, cut, latents, horizon)
+        present = cut.frames[:, RASTER_HISTORY - 1, :2, None].transpose(1, 2).expand(-1, horizon, -1, -1, -1)
+        parts.append(np.stack([_iou(x, truth) for x in (imagined, constant(cut, network, horizon), present)]))
+        report(int(rows[-1]) + 1)
+    seconds = IMAGINED_STEP_S * np.arange(1, horizon + 1)
+    return Measured(("ar", "cv", "persistence"), np.concatenate(parts, axis=1), seconds)
+
+
+def constant(batch: Batch, network: Network, horizon: int) -> Float[Tensor, "B T 2 H W"]:
+    """The constant-velocity forecast of a batch."""
+    preset = network.preset
+    particles: Particles = seed(batch.frames[:, :RASTER_HISTORY], preset.grid, preset.grid.rows * preset.grid.cols)
+    frames = [render(particles.moved(IMAGINED_STEP_S * (t + 1)), preset.grid)[:, :2] for t in range(horizon)]
+    return torch.stack(frames, dim=1)
+
+
+def _latents(scene_id: str, samples: int, network: Network) -> Tensor:
+    return scene_latents(NoiseBank(fold_in(0, scene_id, "measure"), samples), network.preset.scene_latents)
+
+
+def _imagine(network: Network, batch: Batch, latents: Tensor, horizon: int) -> Float[Tensor, "B T 2 H W"]:
+    samples = latents.shape[1]
+    state = begin(network, batch.static, batch.frames[:, :RASTER_HISTORY]).expand(samples)
+    steps = ego_steps(batch.ego).repeat_interleave(samples, 0)
+    footprints = batch.footprints.repeat_interleave(samples, 0)
+    latent = torch.nn.functional.one_hot(latents.flatten(), network.preset.scene_latents).float()
+    frames = []
+    for t in range(horizon):
+        action = Action(footprints[:, t : t + 2], steps[:, t])
+        state, decoded, _ = imagine_step(network, state, action, latent)
+        frames.append(decoded.occupancy.reshape(-1, samples, *decoded.occupancy.shape[1:]).mean(1))
+    return torch.stack(frames, dim=1)
+
+
+def _iou(forecast: Float[Tensor, "B T 2 H W"], truth: Float[Tensor, "B T 2 H W"]) -> Float[ndarray, "B T"]:
+    """Intersection over union of what is occupied by anybody, at the threshold."""
+    a, b = (x.amax(2) > THRESHOLD for x in (forecast, truth))
+    both, either = (a & b).sum((-1, -2)).double(), (a | b).sum((-1, -2)).double()
+    return torch.where(either > 0, both / either.clamp(min=1.0), torch.nan).numpy()

@@ -1,0 +1,111 @@
+"""The loss of one batch in each stage: tokenizer, dynamics on true states, dynamics on the states it visits itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wmplan.contracts import IMAGINED_STEP_S, RASTER_HISTORY
+from wmplan.models import fsq
+from wmplan.models.particles import render
+from wmplan.models.rollout import Action, Network, State, advance, anchor_of, begin, ego_steps, predict
+from wmplan.models.training.data import Batch
+from wmplan.models.training.losses import code_loss, draw_latent, frame_loss, particle_loss, particle_targets
+
+STAGES = ("tokenizer", "dynamics", "on_policy")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the parts of the loss add up."""
+
+    place: float = 1.0
+    """weight of the particles' distance from where their boxes carry them"""
+    codes: float = 0.1
+    """weight of the cross-entropy on the tokenizer's codes"""
+    latent: float = 0.1
+    """weight of what the scene latent may know beyond `free_nats`"""
+    free_nats: float = 0.5
+    """what the scene latent may know of the future for free, nats"""
+    prior_share: float = 0.5
+    """share of scenes whose latent is drawn from the prior in training, as it is when imagining"""
+
+
+def stage_loss(
+    stage: str, network: Network, batch: Batch, weights: Weights, horizon: int, first: int, generator: torch.Generator
+) -> Float[Tensor, ""]:
+    """The loss of a batch. The stages before the last look at a single step, from future frame `first` on."""
+    if stage == "tokenizer":
+        return _tokenizer(network, batch, weights, first)
+    if stage == "dynamics":
+        return _unrolled(network, batch, weights, 1, first, generator)
+    return _unrolled(network, batch, weights, horizon, 0, generator)
+
+
+def _tokenizer(network: Network, batch: Batch, weights: Weights, first: int) -> Tensor:
+    now = RASTER_HISTORY - 1 + first
+    state = begin(network, batch.static, batch.frames[:, first : now + 1])
+    place, told = particle_targets(
+        state.particles.position, batch.states[:, now : now + 2], batch.sizes, batch.valid[:, now : now + 2]
+    )
+    target, anchor = batch.frames[:, now + 1, :4], anchor_of(state, network.preset)
+    codes = network.tokenizer.encoder(target, anchor, state.scene)
+    _, decoded = advance(network, state, codes)
+    loss = frame_loss(decoded.logits, target[:, :2], anchor[:, :2])
+    return loss + weights.place * particle_loss(decoded.particles, place[:, 1], told[:, 1], network.preset.grid)
+
+
+def _unrolled(
+    network: Network, batch: Batch, weights: Weights, horizon: int, first: int, generator: torch.Generator
+) -> Tensor:
+    """`horizon` steps from future frame `first` on, each from the state that the model's own codes led to.
+
+    The codes' target at a visited state is what the tokenizer would say there, so it stays right off the log's path.
+    """
+    preset = network.preset
+    now = RASTER_HISTORY - 1 + first
+    span = slice(now, now + horizon + 1)
+    state = begin(network, batch.static, batch.frames[:, first : now + 1])
+    place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
+    steps = ego_steps(batch.ego[:, first : first + horizon + 1])
+    latent, knows = _latent(network, batch, state, horizon, now, weights, generator)
+
+    total = weights.latent * knows
+    probe = int(torch.randint(horizon, (1,), generator=generator))
+    for t in range(horizon):
+        target, anchor = batch.frames[:, now + t + 1, :4], anchor_of(state, preset)
+        still = anchor[:, :2].detach()
+        action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t])
+        logits = predict(network, state, anchor, action, latent)
+        if t == probe:  # keeps the tokenizer right on visited states, and gives the codes to predict there
+            wanted = network.tokenizer.encoder(target, anchor.detach(), state.scene)
+            _, rebuilt = advance(network, _detached(state), wanted)
+            own = frame_loss(rebuilt.logits, target[:, :2], still)
+            own = own + weights.place * particle_loss(rebuilt.particles, place[:, t + 1], told[:, t + 1], preset.grid)
+            total = total + 0.25 * own + weights.codes * code_loss(logits, wanted.detach(), preset.levels)
+        state, decoded = advance(network, state, fsq.likeliest(logits, preset.levels))
+        loss = frame_loss(decoded.logits, target[:, :2], still)
+        loss = loss + weights.place * particle_loss(state.particles, place[:, t + 1], told[:, t + 1], preset.grid)
+        total = total + loss / horizon
+    return total
+
+
+def _latent(
+    network: Network, batch: Batch, state: State, horizon: int, now: int, weights: Weights, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    last = batch.frames[:, now + horizon, :4]
+    drifted = render(state.particles.moved(horizon * IMAGINED_STEP_S), network.preset.grid)
+    logits = network.posterior(last, drifted, state.scene.tokens)
+    chosen, knows = draw_latent(logits, weights.free_nats, generator)
+    count = logits.shape[-1]
+    prior = torch.nn.functional.one_hot(torch.randint(count, (len(logits),), generator=generator), count).float()
+    from_prior = torch.rand(len(logits), 1, generator=generator) < weights.prior_share
+    return torch.where(from_prior, prior, chosen), knows
+
+
+def _detached(state: State) -> State:
+    particles = type(state.particles)(*(x.detach() for x in state.particles.tensors))
+    return State(state.scene, particles, tuple(x.detach() for x in state.past), state.age)
