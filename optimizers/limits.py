@@ -1,0 +1,108 @@
+"""What the car can do: the bounds, why a candidate breaks them, and the nearest candidate that does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+from optimizers.motion import Motion
+from wmplan.contracts import Infeasible
+from wmplan.scene import STEP_S
+
+MOVING_M = 0.03
+"""Below this distance in a step the path says nothing of curvature, so its rate is not judged."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a drivable plan. Curvature is bounded by the steering at low speed and by lateral acceleration above."""
+
+    max_speed_mps: float = 40.0
+    """Highest speed, m/s."""
+    min_accel_mps2: float = -6.0
+    """Hardest braking, m/s2; the bicycle's own bound."""
+    max_accel_mps2: float = 4.0
+    """Hardest acceleration, m/s2."""
+    max_curvature_pm: float = 0.2
+    """Tightest turn, 1/m: a radius of 5 m."""
+    max_curvature_rate_pmps: float = 0.4
+    """Fastest change of curvature, 1/(m s): about one radian a second at the front wheels of a car."""
+    max_lateral_accel_mps2: float = 4.0
+    """Largest speed squared times curvature, m/s2."""
+
+    def __post_init__(self) -> None:
+        if not self.min_accel_mps2 < 0.0 < self.max_accel_mps2:
+            raise ValueError(
+                f"Limits: min_accel_mps2 {self.min_accel_mps2} and max_accel_mps2 {self.max_accel_mps2}, expected "
+                "a negative and a positive number"
+            )
+        for name in ("max_speed_mps", "max_curvature_pm", "max_curvature_rate_pmps", "max_lateral_accel_mps2"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"Limits.{name} is {getattr(self, name)}, expected a positive number")
+
+
+def curvature_bound(speed: Float[Array, "..."], limits: Limits) -> Float[Array, "..."]:
+    """Largest curvature at this speed, 1/m."""
+    by_speed = limits.max_lateral_accel_mps2 / jnp.maximum(speed, 0.1) ** 2
+    return jnp.minimum(limits.max_curvature_pm, by_speed)
+
+
+def project(controls: Float[Array, "T U K"], motion: Motion, limits: Limits) -> Float[Array, "T U K"]:
+    """The controls, clipped step by step until the car can drive them from where it is.
+
+    Acceleration first (its bounds, then the speed limit), then curvature: its rate from the step before, then the bound
+    at the faster end of the step, which therefore wins where the two disagree.
+    """
+    k = controls.shape[-1]
+
+    def step(carry: tuple[Array, Array], control: Array) -> tuple[tuple[Array, Array], Array]:
+        speed, before = carry
+        accel = jnp.minimum(control[0], (limits.max_speed_mps - speed) / STEP_S)
+        accel = jnp.clip(accel, limits.min_accel_mps2, limits.max_accel_mps2)
+        speed_next = jnp.maximum(speed + accel * STEP_S, 0.0)
+        reach = limits.max_curvature_rate_pmps * STEP_S
+        bound = curvature_bound(jnp.maximum(speed, speed_next), limits)
+        curvature = jnp.clip(jnp.clip(control[1], before - reach, before + reach), -bound, bound)
+        return (speed_next, curvature), jnp.stack([accel, curvature])
+
+    bound = curvature_bound(motion.speed, limits)
+    first = jnp.clip(motion.curvature, -bound, bound)
+    carry = (jnp.full(k, motion.speed), jnp.full(k, first))
+    return jax.lax.scan(step, carry, controls)[1]
+
+
+def speeds(controls: Float[Array, "T U K"], motion: Motion) -> Float[Array, "T+1 K"]:
+    """Speeds that the accelerations lead to, m/s; the first is the present one."""
+
+    def step(speed: Array, accel: Array) -> tuple[Array, Array]:
+        after = jnp.maximum(speed + accel * STEP_S, 0.0)
+        return after, after
+
+    first = jnp.full(controls.shape[-1], motion.speed)
+    return jnp.concatenate([first[None], jax.lax.scan(step, first, controls[:, 0])[1]])
+
+
+def reasons(
+    controls: Float[Array, "T U K"], speed: Float[Array, "T+1 K"], limits: Limits, slack: float = 1e-4
+) -> Int32[Array, "K"]:
+    """Why each candidate cannot be driven, as bits of `Infeasible`; 0 where it can. `slack` is relative, for rounding."""
+    accel, curvature = controls[:, 0], controls[:, 1]
+    more = 1.0 + slack
+    faster = jnp.maximum(speed[:-1], speed[1:])
+    moved = 0.5 * (speed[:-1] + speed[1:]) * STEP_S
+    moving = (moved[:-1] > MOVING_M) & (moved[1:] > MOVING_M)
+    rate = jnp.where(moving, jnp.abs(jnp.diff(curvature, axis=0)) / STEP_S, 0.0)
+    broken = (
+        (Infeasible.SPEED, faster > limits.max_speed_mps * more),
+        (Infeasible.ACCEL, (accel > limits.max_accel_mps2 * more) | (accel < limits.min_accel_mps2 * more)),
+        (Infeasible.CURVATURE, jnp.abs(curvature) > limits.max_curvature_pm * more),
+        (Infeasible.CURVATURE_RATE, rate > limits.max_curvature_rate_pmps * more),
+        (Infeasible.LATERAL_ACCEL, faster**2 * jnp.abs(curvature) > limits.max_lateral_accel_mps2 * more),
+    )
+    bits = jnp.zeros(controls.shape[-1], jnp.int32)
+    for reason, where in broken:
+        bits = bits | jnp.where(where.any(axis=0), jnp.int32(reason), 0)
+    return bits

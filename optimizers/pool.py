@@ -1,0 +1,147 @@
+"""A fixed pool of candidates: the same manoeuvres in every scene, for evaluation and as the simplest baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy import ndarray
+
+from optimizers import lattice
+from optimizers.limits import Limits, curvature_bound, project
+from optimizers.motion import Motion, motion_of
+from optimizers.nominal import nominal_controls
+from optimizers.settings import digest_of, require
+from wmplan import bridge
+from wmplan.contracts import Proposal
+from wmplan.plans import Start
+
+SPEED_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
+OFFSETS_M = (-1.0, 0.0, 1.0)
+ACCELS_MPS2 = (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, -4.0, -6.0)
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """Settings of `Pool`."""
+
+    budget: int = 128
+    """Candidates of a plan."""
+    horizon_steps: int = 30
+    """Steps of 0.1 s."""
+    limits: Limits = field(default_factory=Limits)
+    """What the car can do."""
+
+    def __post_init__(self) -> None:
+        least = len(SPEED_FRACTIONS) * len(OFFSETS_M) + 3
+        require("PoolConfig", "budget", self.budget, self.budget >= least, f"{least} or more")
+        require("PoolConfig", "horizon_steps", self.horizon_steps, self.horizon_steps >= 4, "4 or more")
+
+
+class PoolState(NamedTuple):
+    """The start, and the cheapest candidate so far."""
+
+    motion: Motion
+    best: Float[Array, "T U"]
+    best_cost: Float[Array, ""]
+
+
+class Pool:
+    """Asks once for the same set: route following at five speeds and three offsets, the nominal, an emergency brake,
+    coasting, then constant acceleration by constant curvature, straight and gentle ones first. No random numbers.
+
+    The proposals at speeds and offsets resemble those of PDM-Closed, without its simulation of other vehicles.
+
+    References:
+        Dauner et al. (2023), "Parting with misconceptions about learning-based vehicle motion planning".
+    """
+
+    name = "pool"
+    rounds = 1
+
+    def __init__(self, config: PoolConfig = PoolConfig()) -> None:
+        self.config = config
+        self.digest = digest_of(self.name, config)
+        self.candidates = config.budget
+        self.horizon_steps = config.horizon_steps
+
+    def init(self, key: int, start: Start) -> PoolState:
+        """The state before the only round; the key is not used."""
+        motion = motion_of(start)
+        brake = jnp.zeros((self.horizon_steps, 2)).at[:, 0].set(self.config.limits.min_accel_mps2)
+        return PoolState(motion, brake, jnp.float32(jnp.inf))
+
+    def ask(self, key: int, state: PoolState) -> Proposal:
+        """The pool; the key is not used."""
+        controls, infeasible = _ask(self.config, state)
+        routed = len(SPEED_FRACTIONS) * len(OFFSETS_M)
+        labels = ["follow"] * routed + ["nominal", "emergency", "coast"]
+        labels += ["constant"] * (self.candidates - len(labels))
+        return Proposal(bridge.controls_to_numpy(controls), np.array(infeasible), tuple(labels))
+
+    def tell(self, state: PoolState, controls: Float[ndarray, "K T 2"], costs: Float[ndarray, "K"]) -> PoolState:
+        """The state that knows the cheapest candidate."""
+        return _tell(state, bridge.controls_to_jax(controls), bridge.costs_to_jax(costs))
+
+    def finalists(self, state: PoolState) -> Proposal:
+        """The cheapest candidate; the emergency brake where none had a finite cost."""
+        return Proposal(bridge.controls_to_numpy(state.best[:, :, None]), np.zeros(1, np.int32), ("best",))
+
+
+def sweep(count: int) -> tuple[tuple[float, float], ...]:
+    """`count` pairs of acceleration (m/s2) and curvature (fraction of the bound at the present speed), gentle first."""
+    pairs: list[tuple[float, float]] = []
+    level = 1
+    while len(pairs) < count:
+        steps = [i / 2**level for i in range(1, 2**level + 1)]
+        curvatures = [0.0, *[sign * step for step in steps for sign in (1.0, -1.0)]]
+        pairs += [(a, c) for c in curvatures for a in ACCELS_MPS2 if (a, c) not in set(pairs)]
+        level += 1
+    return tuple(pairs[:count])
+
+
+@partial(jax.jit, static_argnames="config")
+def _ask(config: PoolConfig, state: PoolState) -> tuple[Float[Array, "T U K"], Array]:
+    motion, steps, limits = state.motion, config.horizon_steps, config.limits
+    route, follow_bits = _follow(config, motion)
+    nominal = nominal_controls(motion, steps, limits, "route")
+    emergency = jnp.stack([jnp.full(steps, limits.min_accel_mps2), nominal[:, 1]], axis=1)
+    coast = jnp.stack([jnp.full(steps, -0.3), nominal[:, 1]], axis=1)
+    accel, share = jnp.asarray(sweep(config.budget - route.shape[2] - 3)).T
+    curvature = share * curvature_bound(motion.speed, limits)
+    constant = jnp.broadcast_to(jnp.stack([accel, curvature])[None], (steps, 2, len(accel)))
+    rest = jnp.concatenate([jnp.stack([nominal, emergency, coast], axis=2), constant], axis=2)
+    controls = jnp.concatenate([route, project(rest, motion, limits)], axis=2)
+    return controls, jnp.concatenate([follow_bits, jnp.zeros(rest.shape[2], jnp.int32)])
+
+
+def _follow(config: PoolConfig, motion: Motion) -> tuple[Float[Array, "T U K"], Array]:
+    """The lattice's candidates at fractions of the target speed and a metre to either side."""
+    reach = lattice.LatticeConfig(
+        horizon_steps=config.horizon_steps, max_offset_m=max(OFFSETS_M), slower_mps2=4.0, faster_mps2=2.5,
+        limits=config.limits,
+    )  # fmt: skip
+    pairs = jnp.asarray([(v, d) for v in SPEED_FRACTIONS for d in OFFSETS_M])
+    count = len(pairs)
+    end = jnp.full(count, config.horizon_steps * 0.1)
+    grid = lattice.Grid(
+        end, pairs[:, 0], pairs[:, 1], jnp.full(count, lattice.FRACTION, jnp.int32), jnp.zeros(count, jnp.int32)
+    )
+    controls, _, bits = lattice.candidates(reach, motion, grid)
+    return controls, bits
+
+
+@jax.jit
+def _tell(state: PoolState, controls: Float[Array, "T U K"], costs: Float[Array, "K"]) -> PoolState:
+    costs = jnp.where(jnp.isfinite(costs) & jnp.isfinite(controls).all(axis=(0, 1)), costs, jnp.inf)
+    row = jnp.argmin(costs)
+    better = costs[row] < state.best_cost
+    return state._replace(
+        best=jnp.where(better, controls[:, :, row], state.best),
+        best_cost=jnp.where(better, costs[row], state.best_cost),
+    )
