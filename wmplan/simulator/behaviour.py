@@ -1,8 +1,9 @@
 """How the ego drives in logs: an IDM driver that now and then does something else, so that logs hold many actions.
 
-Blocks of about two seconds follow each other; in half of them the acceleration is drawn from -5 to 2 m/s2 (denser towards 2, or every car would soon stand), in some the
-car drives beside its lane's centre, and on roads with lanes beside each other it may change lane once. Whatever it
-does, it never gives up the gap that a hurried driver would still keep.
+Blocks of about two seconds follow each other; in half of them the acceleration is drawn from -5 to 2 m/s2 (denser
+towards 2, or every car would soon stand), in some the car drives beside its lane's centre, and on roads with lanes
+beside each other it may change lane once. Whatever it does, it never gives up the gap that a hurried driver would still
+keep.
 """
 
 from __future__ import annotations

@@ -31,9 +31,12 @@ ARMS = 4
 
 @dataclass(frozen=True)
 class Route:
-    """A path to follow. `speeds[i]` (m/s) limits the piece that begins at point i. Arc lengths in metres along the path:
-    `stop` is the stop line, `clear` where the conflict area ends. `group` is the light group, -1 where nothing stops.
-    `left` and `right` are the routes of the lanes beside it in the same direction, -1 where there is none."""
+    """A path to follow. `speeds[i]` (m/s) limits the piece that begins at point i.
+
+    Arc lengths in metres along the path: `stop` is the stop line, `clear` where the conflict area ends. `group` is the
+    light group, -1 where nothing stops. `left` and `right` are the routes of the lanes beside it in the same direction,
+    -1 where there is none.
+    """
 
     points: Points
     speeds: Float[ndarray, "_N"]
@@ -175,7 +178,7 @@ def crossing(seed: int) -> SimMap:
             length = np.linalg.norm(np.diff(connector, axis=0), axis=1).sum()
             by_lane.setdefault(i, []).append(len(routes))
             routes.append(Route(turn(points), speeds, ARM_LENGTH_M, ARM_LENGTH_M + length, group))
-        for i, shared in by_lane.items():
+        for shared in by_lane.values():
             spawns.append(Spawn(tuple(shared), ARM_LENGTH_M - 110.0, ARM_LENGTH_M - 5.0, ego=True))
             ahead = [r for r in shared if len(routes[r].points) == 4]
             if ahead:

@@ -1,4 +1,4 @@
-"""A simulator map as padded arrays, and motion along its routes: projecting points, placing boxes, looking up speeds."""
+"""A simulator map as padded arrays, and motion along its routes: projecting points, placing boxes, speed limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ APPROACH_DECEL_MPS2 = 1.5
 
 
 class Network(NamedTuple):
-    """The routes, spawns and lights of one map. Padded routes repeat their last point, padded spawns have `low > high`."""
+    """The routes, spawns and lights of one map. Padded routes repeat their last point, padded spawns
+    have `low > high`."""
 
     points: Float[Array, "R P 2"]
     arc: Float[Array, "R P"]
@@ -76,9 +77,13 @@ def pack(road: SimMap) -> Network:
         spawn_range[i], spawn_ego[i] = (spawn.low, spawn.high), spawn.ego
     light = np.zeros((3, GROUPS))
     light[:, :groups] = road.signal.starts, road.signal.greens, road.signal.yellows
-    floats = (points, arc, speeds, *numbers.T)
     return Network(
-        *(jnp.asarray(x, dtype=jnp.float32) for x in floats),
+        points=jnp.asarray(points, dtype=jnp.float32),
+        arc=jnp.asarray(arc, dtype=jnp.float32),
+        speeds=jnp.asarray(speeds, dtype=jnp.float32),
+        length=jnp.asarray(numbers[:, 0], dtype=jnp.float32),
+        stop=jnp.asarray(numbers[:, 1], dtype=jnp.float32),
+        clear=jnp.asarray(numbers[:, 2], dtype=jnp.float32),
         group=jnp.asarray(group, dtype=jnp.int32),
         walk=jnp.asarray(walk),
         left=jnp.asarray(beside[0], dtype=jnp.int32),

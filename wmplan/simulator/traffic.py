@@ -183,7 +183,7 @@ def must_stop(state: State) -> Bool[Array, "A"]:
 def _longitudinal(
     speed: Float[Array, "*A"], accel: Float[Array, "*A"]
 ) -> tuple[Float[Array, "*A"], Float[Array, "*A"]]:
-    """Speed after a step and distance covered in it; whoever brakes to a standstill inside the step covers only v2/2a."""
+    """Speed after a step and distance covered in it; who brakes to a standstill inside it covers v2/2a."""
     after = speed + accel * STEP_S
     faster = jnp.maximum(after, 0.0)
     stops = (after < 0.0) & (accel < 0.0)
