@@ -102,7 +102,7 @@ def differentiate(xy: Float[ndarray, "A T 2"], valid: Bool[ndarray, "A T"], dt_s
 
 
 def make_map(
-    where: str, features: list[tuple[Feature, str, Float[ndarray, "N 2"]]], links: list[tuple[str, str]]
+    where: str, features: list[tuple[Feature, str, Float[ndarray, "_N 2"]]], links: list[tuple[str, str]]
 ) -> RoadMap:
     """Checked map, still in the file's frame. `links` are (lane, lane that follows), in any order, repeats allowed.
 

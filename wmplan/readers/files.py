@@ -6,8 +6,8 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from wmplan.errors import InputError
 
@@ -35,7 +35,7 @@ def bare_name(path: Path) -> str:
     return path.name.removesuffix(path.suffix) if path.suffix in COMPRESSED else path.name
 
 
-def open_log(path: Path) -> BinaryIO:
+def open_log(path: Path) -> BufferedIOBase:
     """The file, opened for reading bytes; `.xz` and `.gz` are decompressed on the way.
 
     Raises:
@@ -43,9 +43,9 @@ def open_log(path: Path) -> BinaryIO:
     """
     try:
         if path.suffix == ".xz":
-            return cast(BinaryIO, lzma.open(path, "rb"))
+            return lzma.open(path, "rb", format=lzma.FORMAT_XZ)
         if path.suffix == ".gz":
-            return cast(BinaryIO, gzip.open(path, "rb"))
+            return gzip.open(path, "rb")
         return path.open("rb")
     except OSError as error:
         raise InputError(

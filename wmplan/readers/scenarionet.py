@@ -183,9 +183,9 @@ def _size(state: dict[str, Any], seen: Any, where: str) -> Float[ndarray, "2"]:
 
 def _map(
     features: dict[Any, Any], where: str
-) -> tuple[list[tuple[Feature, str, Float[ndarray, "N 2"]]], list[tuple[str, str]]]:
+) -> tuple[list[tuple[Feature, str, Float[ndarray, "_N 2"]]], list[tuple[str, str]]]:
     """Map features, and which lane follows which."""
-    found: list[tuple[Feature, str, Float[ndarray, "N 2"]]] = []
+    found: list[tuple[Feature, str, Float[ndarray, "_N 2"]]] = []
     links: list[tuple[str, str]] = []
     for key, feature in features.items():
         name, at = str(key), f"{where}: map_features[{key}]"

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import google_crc32c
 
@@ -57,7 +57,7 @@ def read_records(path: Path) -> Iterator[bytes]:
         raise InputError(f"{path.name}: holds no record, expected at least one")
 
 
-def _read(file: BinaryIO, count: int, where: str, may_end: bool = False) -> bytes:
+def _read(file: BufferedIOBase, count: int, where: str, may_end: bool = False) -> bytes:
     """Exactly `count` bytes, or none at the end of the file where it may end."""
     try:
         data = file.read(count)

@@ -174,7 +174,7 @@ def _ego(data: dict[str, Any], raw: RawTracks, where: str) -> str | None:
     return raw.ids[last] if raw.kinds[last] == Kind.VEHICLE and raw.valid[last].all() else None
 
 
-def _features(roads: list[Any], where: str) -> list[tuple[Feature, str, Float[ndarray, "N 2"]]]:
+def _features(roads: list[Any], where: str) -> list[tuple[Feature, str, Float[ndarray, "_N 2"]]]:
     """The roads as map features."""
     features = []
     for i, road in enumerate(roads):

@@ -192,9 +192,9 @@ def _tracks(tracks: list[_Message], steps: int, where: str) -> RawTracks:
 
 def _map(
     features: list[_Message], where: str
-) -> tuple[list[tuple[Feature, str, Float[ndarray, "N 2"]]], list[tuple[str, str]]]:
+) -> tuple[list[tuple[Feature, str, Float[ndarray, "_N 2"]]], list[tuple[str, str]]]:
     """`Scenario.map_features`, and which lane follows which."""
-    found: list[tuple[Feature, str, Float[ndarray, "N 2"]]] = []
+    found: list[tuple[Feature, str, Float[ndarray, "_N 2"]]] = []
     links: list[tuple[str, str]] = []
     for feature in features:
         name = str(feature.whole(1))
