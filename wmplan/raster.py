@@ -26,8 +26,8 @@ from wmplan.start import start_of
 
 MARGIN_CELLS = 1.25
 """A box is drawn this far beyond its sides, in cells."""
-OCCUPIED = 0.05
-"""Cells with less occupancy than this carry no velocity."""
+OCCUPIED = 0.02
+"""Cells with less occupancy than this carry no velocity; forecasts move no cell that has none."""
 STRIDE = round(IMAGINED_STEP_S / STEP_S)
 """Plan steps in one imagined step."""
 

@@ -16,7 +16,7 @@ from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank
 
 PARTICLE_OCCUPANCY = 0.02
-"""Cells with less occupancy than this do not move on."""
+"""Cells with less occupancy than this do not move on: the raster gives them no velocity (`raster.OCCUPIED`)."""
 LATENT_PATCHES = 8
 """Latents are the occupancy averaged over this many by this many patches."""
 

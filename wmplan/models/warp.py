@@ -26,12 +26,13 @@ def splat(
     result does not depend, to the bit, on its companions. Positions must be finite.
     """
     batch, count, channels = weights.shape[:-2], weights.shape[-2], weights.shape[-1]
-    column = ((positions[..., 0] - grid.x_min) / grid.cell - 0.5).reshape(-1, count)
-    row = ((positions[..., 1] - grid.y_min) / grid.cell - 0.5).reshape(-1, count)
+    total = batch.numel()
+    column = ((positions[..., 0] - grid.x_min) / grid.cell - 0.5).reshape(total, count)
+    row = ((positions[..., 1] - grid.y_min) / grid.cell - 0.5).reshape(total, count)
     left, below = column.detach().floor(), row.detach().floor()
     right_share, above_share = column - left, row - below
-    values = weights.reshape(-1, count, channels).transpose(1, 2)
-    canvas = weights.new_zeros((values.shape[0], channels, grid.rows * grid.cols))
+    values = weights.reshape(total, count, channels).transpose(1, 2)
+    canvas = weights.new_zeros((total, channels, grid.rows * grid.cols))
     for step_x, share_x in ((0, 1.0 - right_share), (1, right_share)):
         for step_y, share_y in ((0, 1.0 - above_share), (1, above_share)):
             j, i = left + step_x, below + step_y

@@ -5,5 +5,6 @@ everything registered; call them in yours over a class that you add.
 """
 
 from wmplan.testing.scenes import Body, some_plans, straight_road
+from wmplan.testing.world_models import check_world_model
 
-__all__ = ["Body", "some_plans", "straight_road"]
+__all__ = ["Body", "check_world_model", "some_plans", "straight_road"]

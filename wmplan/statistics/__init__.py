@@ -1,0 +1,44 @@
+"""How sure a figure is, and whether two orders agree: scene bootstraps, AUROC, rank agreement, all safe under ties."""
+
+from wmplan.statistics.agreement import (
+    kendall_tau_b,
+    mmrv,
+    ndcg,
+    pairwise_accuracy,
+    pearson,
+    regret_at_k,
+    spearman,
+    top_k_recall,
+    winners_curse,
+)
+from wmplan.statistics.bootstrap import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_statistic,
+    minimum_detectable,
+    paired_bootstrap,
+)
+from wmplan.statistics.discrimination import auroc, auroc_interval
+from wmplan.statistics.measure import Measure
+
+__all__ = [
+    "Interval",
+    "Measure",
+    "auroc",
+    "auroc_interval",
+    "bootstrap_mean",
+    "bootstrap_ratio",
+    "bootstrap_statistic",
+    "kendall_tau_b",
+    "minimum_detectable",
+    "mmrv",
+    "ndcg",
+    "paired_bootstrap",
+    "pairwise_accuracy",
+    "pearson",
+    "regret_at_k",
+    "spearman",
+    "top_k_recall",
+    "winners_curse",
+]
