@@ -36,7 +36,8 @@ def route_of(road_map: RoadMap, length_m: float = ROUTE_LENGTH_M) -> tuple[Float
 
     `road_map` is in the scene frame: the ego stands at the origin and looks along x. The route starts beside the ego on
     the nearest lane that runs its way, follows links where the lane has any and otherwise the lane that begins where
-    this one ends, takes the straightest branch, and goes straight on where the map ends. Without a lane it is the x axis.
+    this one ends, takes the straightest branch, and goes straight on where the map ends. Without a lane it is the x
+    axis.
     """
     lanes = _Lanes.of(road_map)
     place = _beside(lanes)
