@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from dataclasses import MISSING, dataclass
 from typing import Any
 
@@ -61,7 +62,7 @@ def compose(command: Command, arguments: list[str]) -> Any:
     config = command.config_class()
     known = {field.path: field for field in fields_of(config)}
     overrides = [_override(command, known, argument) for argument in arguments]
-    register(command)
+    store = register(command)
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize(version_base="1.3", config_path=None):
@@ -69,14 +70,17 @@ def compose(command: Command, arguments: list[str]) -> Any:
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_one_line(command, error)) from error
+    finally:
+        for name in (f"{command.name}.yaml", f"{command.name}_schema.yaml", *(group for group, _, _ in command.groups)):
+            store.repo.pop(name, None)  # a group of one command would shadow a field of another
     try:
         return build(config, values)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise UsageError(f"wmplan {command.name}: {' '.join(str(error).split())}") from error
 
 
-def register(command: Command) -> None:
-    """Put the command's structured config and its groups into Hydra's store."""
+def register(command: Command) -> Any:
+    """Hydra's store, after the command's structured config and its groups were put there."""
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
@@ -90,6 +94,7 @@ def register(command: Command) -> None:
             store.store(group=group, name=option, node={field: option})
         defaults.append({group: known[f"{group}.{field}"].default})
     store.store(name=command.name, node={"defaults": [*defaults, "_self_"]})
+    return store
 
 
 def group_options(command: Command, group: str) -> tuple[str, ...]:
@@ -127,11 +132,15 @@ def _override(command: Command, known: dict[str, Field], argument: str) -> str:
     if choices(kind) and value not in map(str, choices(kind)):
         raise UsageError(f"wmplan {command.name}: {key}={value}, expected {nearest(value, list(choices(kind)))}")
     if holds_text(kind) and "${" not in value and value[:1] not in ("'", '"') and value != "null":
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"') if '"' in value else value
-        return f'{key}="{escaped}"'
+        return f'{key}="{_quoted(value)}"'
     if is_list(kind) and not value.startswith("["):
         return f"{key}=[{value}]"
     return argument
+
+
+def _quoted(text: str) -> str:
+    """Text inside Hydra's double quotes: quotes escaped, backslashes doubled where a quote follows them."""
+    return re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
 
 
 def _one_line(command: Command, error: Exception) -> str:

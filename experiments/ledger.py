@@ -145,7 +145,12 @@ def finished(run: Path, digest: str, scene_ids: Iterable[str]) -> tuple[str, ...
 
 
 def merge(
-    run: Path, digest: str, columns: Sequence[str], scene_ids: Sequence[str], planners: Sequence[str], lost: dict[str, str]
+    run: Path,
+    digest: str,
+    columns: Sequence[str],
+    scene_ids: Sequence[str],
+    planners: Sequence[str],
+    lost: dict[str, str],
 ) -> pd.DataFrame:
     """Decisions of all scenes and planners, sorted by both, after ledger, decisions and timings were written.
 

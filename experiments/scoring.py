@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float32
 from numpy import ndarray
 
 from critics.composite import Composite
-from rollout_cache import TermsCache
-from wmplan.contracts import IMAGINED_STEP_S, Context, SceneRaster, Terms, WorldModel
+from rollout_cache import KeyParts, NoCache, TermsCache, evaluate_cached, term_keys
+from wmplan.contracts import Context, SceneRaster, Terms, WorldModel
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank, fold_in
 from wmplan.raster import rasterize
@@ -34,7 +35,7 @@ class Scorer:
 
     model: WorldModel
     composite: Composite
-    cache: TermsCache | None
+    cache: TermsCache | NoCache
     seed: int
     samples: int
 
@@ -58,43 +59,50 @@ class SceneScorer:
         """Terms of each candidate; NaN in every column of one whose states are not finite (nothing can be imagined)."""
         columns = self.scorer.composite.columns
         values = np.full((len(plans), len(columns)), np.nan, dtype=np.float32)
-        drawable = finite(plans)
-        keys = [self._key(plans, row) if ok else b"" for row, ok in enumerate(drawable)]
-        known = self._known([key for key in keys if key])
-        missing: dict[bytes, int] = {}
-        for row, key in enumerate(keys):
-            if key and key not in known:
-                missing.setdefault(key, row)
-        if missing:
-            known |= self._imagine(plans, missing)
-        for row, key in enumerate(keys):
-            if key:
-                values[row] = known[key]
-        self.count.imagined += len(missing)
-        self.count.cached += int(drawable.sum()) - len(missing)
+        rows = np.flatnonzero(finite(plans))
+        if len(rows):
+            known = plans.select(rows)
+            imagined = self.count.imagined
+            values[rows] = evaluate_cached(
+                self.scorer.cache, self._keys(known), len(columns), lambda which: self._imagine(known.select(which))
+            )
+            self.count.cached += len(rows) - (self.count.imagined - imagined)
         return Terms(columns, values)
 
-    def _key(self, plans: Plans, row: int) -> bytes:
-        raise NotImplementedError
+    def _keys(self, plans: Plans) -> list[bytes]:
+        scorer = self.scorer
+        parts = KeyParts(
+            model=scorer.model.digest,
+            critic=scorer.composite.terms_digest,
+            raster=self.raster.digest,
+            noise_seed=self.noise.seed,
+            samples=self.noise.samples,
+            horizon=scorer.model.horizon,
+        )
+        return term_keys(parts, plans)
 
-    def _known(self, keys: list[bytes]) -> dict[bytes, ndarray]:
-        raise NotImplementedError
+    def _imagine(self, plans: Plans) -> Float32[ndarray, "K N"]:
+        """Terms by imagination, in chunks that fit in memory."""
+        model, composite = self.scorer.model, self.scorer.composite
+        self.count.imagined += len(plans)
+        parts = []
+        with torch.inference_mode():
+            if self._context is None:
+                self._context = model.encode(self.raster)
+            size = chunk_rows(model, self.noise.samples)
+            for first in range(0, len(plans), size):
+                chunk = plans.select(slice(first, first + size))
+                imagined = model.imagine(self._context, chunk, self.noise)
+                parts.append(composite.terms(self._context, chunk, imagined).values)
+        return np.concatenate(parts)
 
-    def _imagine(self, plans: Plans, missing: dict[bytes, int]) -> dict[bytes, ndarray]:
-        raise NotImplementedError
 
-
-def chunk_rows(model: WorldModel, samples: int, steps: int) -> int:
+def chunk_rows(model: WorldModel, samples: int) -> int:
     """Candidates imagined at once, so that their arrays stay within `CHUNK_BYTES`."""
-    row = samples * steps * 4 * model.grid.rows * model.grid.cols * 4
+    row = samples * model.horizon * 4 * model.grid.rows * model.grid.cols * 4
     return int(np.clip(CHUNK_BYTES // row, 1, 64))
 
 
 def finite(plans: Plans) -> Bool[ndarray, "K"]:
     """Which candidates have finite controls and states."""
     return np.isfinite(plans.controls).all(axis=(1, 2)) & np.isfinite(plans.states).all(axis=(1, 2))
-
-
-def imagined_steps(horizon_s: float) -> int:
-    """Steps of imagination that a horizon needs."""
-    return round(horizon_s / IMAGINED_STEP_S)

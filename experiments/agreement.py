@@ -1,0 +1,173 @@
+"""The unsealed pass: does the imagined order agree with what really happened? Runs after all planning, apart from it.
+
+For each scene the executed plan, its perturbations and every planner's choice are scored by the same critics (through
+the rollout cache) and by the log's own future; `outcomes.parquet` holds one row each, `agreement.json` the figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from experiments.files import write_text
+from wmplan.errors import InputError
+
+if TYPE_CHECKING:
+    from experiments.prepared import Study
+    from experiments.scoring import Scorer
+    from wmplan.plans import Plans
+    from wmplan.scene import Future, Scene
+
+OUTCOMES = "outcomes.parquet"
+AGREEMENT = "agreement.json"
+LOG_REPLAY = "log_replay"
+"""The planner that drives what the log's ego drove."""
+
+
+@dataclass(frozen=True)
+class AgreementConfig:
+    """How the ranking is held against what really happened."""
+
+    distances: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
+    """Perturbed plans end this far from where the executed plan ends, in metres: one bin each."""
+    each: int = 4
+    """Perturbations per scene and bin."""
+    resamples: int = 1000
+    """Bootstrap resamples over scenes, for 95 % intervals."""
+
+    def __post_init__(self) -> None:
+        if not self.distances or min(self.distances) <= 0.0:
+            raise InputError(f"agreement.distances is {list(self.distances)}, expected metres above 0")
+        if self.each < 1 or self.resamples < 100:
+            raise InputError(
+                f"agreement.each is {self.each} and resamples {self.resamples}, expected at least 1 and at least 100"
+            )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the pass made of one scene: the rows of `outcomes.parquet`, or why there are none."""
+
+    rows: pd.DataFrame
+    skipped: str
+
+
+def run(study: Study) -> Path:
+    """Path of `agreement.json`, after outcomes and figures were written. Does nothing where both are there."""
+    from experiments.figures import figures
+    from experiments.ledger import PER_SCENE, write_frame
+    from experiments.processes import WorkersBroken, run_tasks
+    from experiments.progress import track
+
+    path = study.run / AGREEMENT
+    if path.exists() and (study.run / OUTCOMES).exists() and json.loads(path.read_text())["digest"] == study.digest:
+        return path
+    decisions = pd.read_parquet(study.run / PER_SCENE)
+    parts: dict[str, pd.DataFrame] = {}
+    skipped: dict[str, str] = {}
+    try:
+        outcomes = run_tasks(comparing, study, study.scene_ids, study.config.workers)
+        for done in track(outcomes, "agreement", len(study.scene_ids)):
+            if done.error or done.result.skipped:
+                skipped[done.task] = done.error or done.result.skipped
+            if not done.error:
+                parts[done.task] = done.result.rows
+    except WorkersBroken as error:
+        raise InputError(f"study: the processes of the agreement pass cannot start: {error}") from error
+    kept = [parts[scene] for scene in sorted(parts) if len(parts[scene])]
+    frame = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
+    write_frame(study.run / OUTCOMES, frame)
+    found = figures(frame, decisions, skipped, study.config)
+    write_text(path, json.dumps({"digest": study.digest, **found}, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def comparing(study: Study) -> Callable[[str], Compared]:
+    """A function that compares one scene. Only these processes open the sealed futures; they plan nothing."""
+    from experiments.assembly import trained_groups
+    from experiments.worker import open_scorer
+    from wmplan.sealed import SealedFutures
+    from wmplan.store import SceneStore
+
+    store, sealed = SceneStore.open(study.store), SealedFutures.open(study.store)
+    scorer = open_scorer(study)
+    seen = trained_groups(study.model)
+
+    def compare(scene_id: str) -> Compared:
+        scene, future = store.scene(scene_id), sealed.future(scene_id)
+        return compare_scene(study, scene, future, scorer, scene.group in seen)
+
+    return compare
+
+
+def compare_scene(study: Study, scene: Scene, future: Future, scorer: Scorer, seen: bool) -> Compared:
+    """Imagined cost and real outcome of the executed plan, its perturbations and what the planners chose.
+
+    A scene whose log does not show the ego to the end of the horizon says why; planners' choices are still compared
+    with the road users that the log shows.
+    """
+    from wmplan.scores import real_outcome
+
+    from experiments.perturb import perturbations
+    from wmplan.executed import executed
+    from wmplan.plans import Plans
+    from wmplan.randomness import fold_in
+    from wmplan.ranking import Verdict
+    from wmplan.start import start_of
+
+    config = study.config
+    start = start_of(scene)
+    steps = round(config.horizon_s * 10)
+    drove = executed(scene, future, start, steps)
+    plans: list[Plans] = []
+    about: list[tuple[str, str, float]] = []
+    if drove.plan is not None:
+        changed, distances = perturbations(
+            drove.plan, config.agreement.distances, config.agreement.each, fold_in(config.seed, scene.scene_id)
+        )
+        plans += [drove.plan, changed]
+        about += [("executed", LOG_REPLAY, 0.0), *(("perturbed", "", float(d)) for d in distances)]
+    for planner, plan in chosen_plans(study, scene.scene_id, start.speed):
+        plans.append(plan)
+        about.append(("chosen", planner, float("nan")))
+    if not plans:
+        return Compared(pd.DataFrame(), drove.reason)
+    pool = Plans.concatenate(plans)
+    judged = scorer.composite.judge(scorer.scene(scene).terms(pool))
+    real = real_outcome(scene, future, pool)
+    rows = pd.DataFrame(about, columns=["kind", "planner", "distance_m"])
+    rows.insert(0, "scene_id", scene.scene_id)
+    rows.insert(1, "group", scene.group)
+    rows.insert(2, "dataset", scene.dataset)
+    rows.insert(3, "group_trained_on", seen)
+    rows["cost"] = judged.total
+    rows["verdict"] = [Verdict(v).word for v in judged.verdict]
+    rows["labels_reliable"] = scene.labels_reliable
+    rows["min_accel"] = pool.controls[:, :, 0].min(axis=1)
+    rows["fit_deviation_m"] = drove.deviation_m
+    for name, column in real.columns().items():
+        rows[f"real_{name}"] = np.asarray(column)
+    return Compared(rows, "" if drove.plan is not None else drove.reason)
+
+
+def chosen_plans(study: Study, scene_id: str, speed: float) -> list[tuple[str, Plans]]:
+    """(planner, its plan) for every planner that chose one in this scene, sorted by planner."""
+    from experiments.ledger import shard_path
+    from wmplan.plans import Plans
+
+    path = shard_path(study.run, scene_id)
+    if not path.exists():
+        return []
+    table = pq.read_table(path, columns=["planner", "accel", "curvature", "chosen"]).to_pandas()
+    found = []
+    for row in table[table["chosen"]].sort_values("planner").itertuples():
+        controls = np.stack([np.asarray(row.accel), np.asarray(row.curvature)], axis=-1).astype(np.float64)
+        found.append((str(row.planner), Plans.from_controls(controls[None], speed)))
+    return found

@@ -1,0 +1,203 @@
+"""Names in a config to the things that they mean: model, critics, optimizers, baselines, cache. The one place of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wmplan.contracts import IMAGINED_STEP_S, Optimizer, Policy, WorldModel
+from wmplan.errors import InputError
+from wmplan.plans import Plans, Start
+from wmplan.scene import STEP_S, Scene
+
+if TYPE_CHECKING:
+    from critics.composite import Composite, CostWeights
+    from experiments.study import StudyConfig
+    from rollout_cache import NoCache, TermsCache
+
+SHIPPED = Path(__file__).resolve().parent / "checkpoints"
+"""Checkpoints that ship with wmplan, trained on its own simulator's logs only."""
+Planner = Optimizer | Policy
+
+
+def model_spec(name: str) -> str:
+    """What `wmplan.models.load_model` takes for this name: a registered name or the folder of a checkpoint.
+
+    Raises:
+        InputError: neither a registered name, nor a shipped checkpoint, nor a folder.
+    """
+    from wmplan.models import MODELS
+
+    if name in MODELS:
+        return name
+    for folder in (SHIPPED / name, Path(name)):
+        if folder.is_dir() and name:
+            return str(folder.resolve())
+    shipped = sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())
+    known = ", ".join([*shipped, *sorted(MODELS)])
+    raise InputError(f"model: {name!r} is not known, expected one of {known} or a folder that wmplan train wrote")
+
+
+def build_model(spec: str, horizon_s: float) -> WorldModel:
+    """The world model, able to imagine this far.
+
+    Raises:
+        InputError: no readable checkpoint there, or one that cannot imagine so far.
+    """
+    from wmplan.models import load_model
+
+    steps = round(horizon_s / IMAGINED_STEP_S)
+    model = load_model(spec, horizon=steps)
+    if model.horizon < steps:
+        raise InputError(
+            f"model {spec}: imagines {model.horizon * IMAGINED_STEP_S:g} s, horizon_s={horizon_s:g} was asked for"
+        )
+    return model
+
+
+def build_composite(spec: str, horizon_s: float, weights: CostWeights) -> Composite:
+    """All critics of the model: with support and probe where they were fitted beside it, without them for a baseline.
+
+    Raises:
+        InputError: a checkpoint without its fitted critics, or with damaged ones.
+    """
+    from critics import Composite, TaskConfig, TaskCritic, VistaCritic, default_critics
+    from wmplan.models import MODELS
+
+    task = TaskConfig(horizon=round(horizon_s / IMAGINED_STEP_S))
+    if spec in MODELS:
+        return Composite([TaskCritic(task), VistaCritic()], weights)
+    return default_critics(Path(spec), weights, task)
+
+
+def build_planners(config: StudyConfig) -> dict[str, Planner]:
+    """Optimizers and baselines by name."""
+    return {
+        **{name: build_optimizer(name, config) for name in config.optimizers},
+        **{name: _Shortened(baselines()[name], round(config.horizon_s / STEP_S)) for name in config.baselines},
+    }
+
+
+def build_optimizer(name: str, config: StudyConfig) -> Optimizer:
+    """The optimizer with the study's budget and horizon and its own `settings`.
+
+    Raises:
+        InputError: a setting that it does not have, or a value that it refuses.
+    """
+    from optimizers import OPTIMIZERS, make
+
+    kind = OPTIMIZERS[name].config
+    values: dict[str, Any] = {"budget": config.candidates, "horizon_steps": round(config.horizon_s / STEP_S)}
+    values |= _settings(name, kind, config.settings)
+    try:
+        return make(name, kind(**values))
+    except ValueError as error:
+        raise InputError(f"optimizer {name}: {error}") from error
+
+
+def baselines() -> dict[str, Policy]:
+    """Policies without an optimizer, by name."""
+    from wmplan.policies import POLICIES
+
+    return dict(POLICIES)
+
+
+@dataclass(frozen=True)
+class _Shortened:
+    """A policy whose plan is cut to the study's horizon."""
+
+    policy: Policy
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    def plan(self, scene: Scene, start: Start, key: int) -> Plans:
+        """The policy's plan, no longer than the horizon."""
+        plans = self.policy.plan(scene, start, key)
+        return Plans(plans.controls[:, : self.steps], plans.states[:, : self.steps + 1])
+
+
+def check_planners(config: StudyConfig) -> None:
+    """Raises InputError for optimizers, baselines or settings that do not exist."""
+    from optimizers import OPTIMIZERS
+    from wmplan.policies import PLAN_STEPS
+
+    for field, names, known in (
+        ("optimizers", config.optimizers, sorted(OPTIMIZERS)),
+        ("baselines", config.baselines, sorted(baselines())),
+    ):
+        for name in names:
+            if name not in known:
+                raise InputError(f"study: {field} holds {name!r}, expected some of {', '.join(known)}")
+        if len(set(names)) != len(names):
+            raise InputError(f"study: {field} is {list(names)}, expected each name once")
+    if not config.optimizers and not config.baselines:
+        raise InputError("study: no optimizers and no baselines, expected at least one")
+    for setting in config.settings:
+        owner = setting.split(".")[0]
+        if owner not in config.optimizers:
+            raise InputError(
+                f"study: settings holds {setting!r}, expected <optimizer>.<field>=<value> of {config.optimizers}"
+            )
+    for name in config.optimizers:
+        build_optimizer(name, config)
+    if config.baselines and round(config.horizon_s / STEP_S) > PLAN_STEPS:
+        raise InputError(
+            f"study: horizon_s is {config.horizon_s:g}, baselines plan {PLAN_STEPS * STEP_S:g} s; "
+            "expected a horizon no longer, or baselines=[]"
+        )
+
+
+def terms_cache(folder: Path | None) -> TermsCache | NoCache:
+    """The store of imagined terms in this folder; one that holds nothing where nothing is to be kept."""
+    from rollout_cache import open_cache
+
+    return open_cache(None if folder is None else folder / "terms")
+
+
+def use_compilation_cache(folder: Path | None) -> None:
+    """Keep compiled planners between processes and runs. To be called before anything is compiled."""
+    if folder is None:
+        return
+    import jax
+
+    place = folder / "compiled"
+    place.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def trained_groups(spec: str) -> frozenset[str]:
+    """Groups of logs that the model was trained on, by its card; none for a baseline."""
+    from wmplan.models import MODELS
+
+    if spec in MODELS:
+        return frozenset()
+    card = json.loads((Path(spec) / "card.json").read_text())
+    return frozenset(card["groups"])
+
+
+def _settings(name: str, kind: type, settings: tuple[str, ...]) -> dict[str, Any]:
+    """This optimizer's fields among `cem.rounds=8`-like settings, as numbers where they are numbers."""
+    known = {field.name: field for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        owner, _, rest = setting.partition(".")
+        field, sign, text = rest.partition("=")
+        if owner != name:
+            continue
+        if field not in known or not sign:
+            near = difflib.get_close_matches(field, known, n=1) or [", ".join(known)]
+            raise InputError(f"study: settings holds {setting!r}, {name} has no such field, expected {near[0]}")
+        try:
+            values[field] = json.loads(text)
+        except ValueError:
+            values[field] = text
+    return values

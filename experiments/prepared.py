@@ -1,0 +1,123 @@
+"""A study before it runs: its config resolved to a store, a model, planners, a folder and a digest of all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments import assembly
+from experiments.files import write_text
+from wmplan.errors import InputError
+
+if TYPE_CHECKING:
+    from experiments.study import StudyConfig
+
+CONFIG = "config.json"
+IRRELEVANT = ("name", "workers", "out", "cache", "tracking_uri", "experiment", "mlflow", "report", "overwrite")
+"""Fields that cannot change a result."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What every process of a study is told; picklable."""
+
+    config: StudyConfig
+    store: Path
+    model: str
+    run: Path
+    cache: Path | None
+    digest: str
+    columns: tuple[str, ...]
+    scene_ids: tuple[str, ...]
+    digests: dict[str, str]
+    """Digests of data, model and critics."""
+
+    @property
+    def planners(self) -> tuple[str, ...]:
+        """Names of the optimizers and baselines, sorted."""
+        return tuple(sorted((*self.config.optimizers, *self.config.baselines)))
+
+
+def prepare(config: StudyConfig) -> Study:
+    """The study that a config asks for; logs are ingested where that was not done before.
+
+    Raises:
+        InputError: logs, model, optimizers or baselines that do not exist; a run folder that holds another study.
+    """
+    from experiments.logs import resolve_store
+    from wmplan.store import SceneStore
+
+    check(config)
+    cache = Path(config.cache).resolve() if config.cache else None
+    store_path = resolve_store(config.logs, cache or Path("runs/cache").resolve(), config.workers)
+    store = SceneStore.open(store_path)
+    scene_ids = tuple(store.scene_ids)[: config.limit or None]
+    if not scene_ids:
+        raise InputError(f"{store_path}: the store holds no scenes, expected at least one")
+    model_spec = assembly.model_spec(config.model)
+    model = assembly.build_model(model_spec, config.horizon_s)
+    composite = assembly.build_composite(model_spec, config.horizon_s, config.weights)
+    digests = {"data": store.digest, "model": model.digest, "critics": composite.digest}
+    relevant = {key: value for key, value in asdict(config).items() if key not in (*IRRELEVANT, "logs", "model")}
+    digest = hashlib.blake2b(json.dumps([relevant, digests], sort_keys=True).encode(), digest_size=8).hexdigest()
+    run = Path(config.out or f"runs/{config.name}-{digest}").resolve()
+    study = Study(config, store_path, model_spec, run, cache, digest, composite.columns, scene_ids, digests)
+    _claim(study)
+    return study
+
+
+def check(config: StudyConfig) -> None:
+    """Raises InputError for values that no study can have."""
+    assembly.check_planners(config)
+    least = {"candidates": 4, "samples": 1, "workers": 1, "limit": 0}
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            raise InputError(f"study: {name} is {getattr(config, name)}, expected at least {bound}")
+    if not 0.5 <= config.horizon_s <= 8.0 or (2.0 * config.horizon_s) % 1.0:
+        raise InputError(f"study: horizon_s is {config.horizon_s}, expected a multiple of 0.5 between 0.5 and 8")
+
+
+def stored_config(run: Path) -> dict[str, Any]:
+    """What `config.json` of a run folder says.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    try:
+        return dict(json.loads((run / CONFIG).read_text()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run}: no readable {CONFIG} there, expected the folder of a study") from error
+
+
+def _claim(study: Study) -> None:
+    """Make the run folder this study's, unless it is another's."""
+    import shutil
+
+    path = study.run / CONFIG
+    if path.exists():
+        known = stored_config(study.run).get("digest")
+        if known == study.digest:
+            return
+        if not study.config.overwrite:
+            raise InputError(
+                f"{study.run}: holds another study (digest {known}, this one is {study.digest}), "
+                "expected an empty folder; choose another out= or say overwrite=true"
+            )
+        shutil.rmtree(study.run)
+    elif study.run.exists() and any(study.run.iterdir()):
+        raise InputError(f"{study.run}: is not empty and holds no study, expected an empty or new folder for out=")
+    from experiments.results import commit
+
+    about = {
+        "digest": study.digest,
+        "digests": study.digests,
+        "store": str(study.store),
+        "model": study.model,
+        "scenes": len(study.scene_ids),
+        "commit": commit(),
+        "config": asdict(study.config),
+    }
+    write_text(path, json.dumps(about, indent=1, default=str) + "\n")

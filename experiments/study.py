@@ -1,0 +1,127 @@
+"""The study: every optimizer on every scene, the ledger, then agreement with what really happened, report and MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from critics.composite import CostWeights
+from experiments.agreement import AgreementConfig
+from experiments.logs import LogsConfig
+from wmplan.errors import InputError
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A ranked-action study."""
+
+    name: str = "study"
+    """What the study is called in MLflow and in the name of its folder."""
+    logs: LogsConfig = field(default_factory=LogsConfig)
+    model: str = "nano"
+    """World model: `nano` (ships with wmplan, trained on simulator logs only), a checkpoint folder that `wmplan train`
+    wrote, or a baseline: `cv` (everything keeps its velocity), `persistence` (nothing moves)."""
+    optimizers: tuple[str, ...] = ("cem", "lattice", "mppi")
+    """Which optimizers propose candidates."""
+    baselines: tuple[str, ...] = ("constant_velocity", "idm")
+    """Policies without an optimizer beside them, one plan each; log replay joins them in the agreement pass."""
+    candidates: int = 128
+    """Candidates per scene and optimizer, over all its rounds."""
+    settings: tuple[str, ...] = ()
+    """Further settings of single optimizers, e.g. cem.rounds=8 or mppi.samples=64, as their configs name them."""
+    samples: int = 4
+    """Imagined futures per candidate (M), drawn with the same noise for all candidates of a scene."""
+    horizon_s: float = 3.0
+    """Length of plans and of imagination in seconds, a multiple of 0.5."""
+    seed: int = 0
+    """Everything random follows from it and from the names of scene and planner, not from order or workers."""
+    limit: int = 0
+    """Only the first so many scenes of the store; 0 = all."""
+    weights: CostWeights = field(default_factory=CostWeights)
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)
+    workers: int = 2
+    """Single-threaded processes; results do not depend on their number."""
+    out: str = ""
+    """Folder of the results; empty = runs/<name>-<digest of everything that shapes the result>."""
+    cache: str = "runs/cache"
+    """Folder of what can be made again: imagined terms, compiled planners, ingested logs; empty = imagine anew."""
+    tracking_uri: str = ""
+    """MLflow server or store; empty = SQLite file inside the results folder."""
+    experiment: str = "wmplan"
+    """MLflow experiment."""
+    mlflow: bool = True
+    """Whether the study is logged to MLflow."""
+    report: bool = True
+    """Whether the HTML report is written."""
+    overwrite: bool = False
+    """Delete another study's results where `out` holds them."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Which study to report on."""
+
+    run: str
+    """Folder of a finished study."""
+
+
+def run(config: StudyConfig) -> int:
+    """`wmplan study`: exit status 0, or 3 where scenes failed (they are listed)."""
+    import time
+
+    from experiments import agreement, summary
+    from experiments.ledger import merge
+    from experiments.prepared import prepare
+    from experiments.progress import say
+
+    began = time.perf_counter()
+    study = prepare(config)
+    say(f"study {study.digest}: {len(study.scene_ids)} scenes x {', '.join(study.planners)} -> {_shown(study.run)}")
+    lost = plan_scenes(study)
+    decisions = merge(study.run, study.digest, study.columns, study.scene_ids, study.planners, lost)
+    agreement.run(study)
+    if config.report:
+        from experiments.report import write_report
+
+        write_report(study.run, study.store, study.model)
+    if config.mlflow:
+        log(study.run, config)
+    summary.show(study.run, time.perf_counter() - began)
+    return 3 if (decisions["status"] == "failed").any() else 0
+
+
+def plan_scenes(study: Study) -> dict[str, str]:
+    """Plan every scene that has no shard yet; what became of scenes whose worker died, by scene."""
+    from experiments.ledger import finished
+    from experiments.processes import WorkersBroken, run_tasks
+    from experiments.progress import say, track
+    from experiments.worker import planning
+
+    there = set(finished(study.run, study.digest, study.scene_ids))
+    missing = [scene for scene in study.scene_ids if scene not in there]
+    if there:
+        say(f"{len(there)} of {len(study.scene_ids)} scenes were planned before")
+    lost: dict[str, str] = {}
+    try:
+        outcomes = run_tasks(planning, study, missing, study.config.workers)
+        for done in track(outcomes, "planning", len(study.scene_ids), len(there)):
+            if done.error:
+                lost[done.task] = done.error
+                say(f"scene {done.task}: failed, {done.error}")
+            else:
+                for failure in done.result.failures:
+                    say(f"scene {done.task}: {failure}")
+    except WorkersBroken as error:
+        raise InputError(f"study: the planning processes cannot start: {error}") from error
+    return lost
+
+
+def run_report(config: ReportConfig) -> int:
+    """`wmplan report`: the report of a finished study, written again."""
+    from experiments.prepared import stored_config
+    from experiments.report import write_report
+
+    folder = Path(config.run)
+    about = stored_config(folder)
+    print(write_report(folder, Path(about["store"]), about["model"]))
+    return 0

@@ -1,0 +1,84 @@
+"""The planning processes: they cannot open the sealed futures, and a failure costs one planner in one scene."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from experiments import assembly
+from experiments.ledger import Decision, SceneResult, Timing, write_shard
+from experiments.prepared import Study
+from experiments.processes import one_line
+from experiments.rank_scene import decide
+from experiments.scoring import Scorer
+from wmplan.start import start_of
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a planning process says of a finished scene; the rest is in its shard."""
+
+    scene_id: str
+    failures: tuple[str, ...]
+
+
+def planning(study: Study) -> Callable[[str], Planned]:
+    """A function that plans one scene and writes its shard. From here on this process cannot open sealed futures."""
+    from wmplan.sealed import forbid
+    from wmplan.store import SceneStore
+
+    forbid(study.store)
+    assembly.use_compilation_cache(study.cache)
+    store = SceneStore.open(study.store)
+    desk = open_desk(study)
+
+    def plan(scene_id: str) -> Planned:
+        scene = store.scene(scene_id)
+        start = start_of(scene)
+        scorer = desk.scorer.scene(scene)
+        tables: list[pd.DataFrame] = []
+        decisions: list[Decision] = []
+        timings: list[Timing] = []
+        for planner in study.planners:
+            began = time.perf_counter()
+            scorer.count.imagined = scorer.count.cached = 0
+            try:
+                decision, rows = decide(scene, start, planner, desk.planners[planner], scorer, study.config.seed)
+                tables.append(rows)
+            except Exception as error:  # whatever a planner does wrong counts against it and against nothing else
+                decision = Decision(scene_id, planner, "failed", one_line(error))
+            decisions.append(decision)
+            seconds = time.perf_counter() - began
+            timings.append(Timing(scene_id, planner, seconds, scorer.count.imagined, scorer.count.cached))
+        rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        write_shard(
+            study.run, study.digest, study.columns, SceneResult(scene_id, rows, tuple(decisions), tuple(timings))
+        )
+        failures = tuple(f"{item.planner}: {item.message}" for item in decisions if item.status == "failed")
+        return Planned(scene_id, failures)
+
+    return plan
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a process needs to score and plan."""
+
+    scorer: Scorer
+    planners: dict[str, assembly.Planner]
+
+
+def open_desk(study: Study) -> Desk:
+    """Scorer and planners of a study, in this process."""
+    return Desk(open_scorer(study), assembly.build_planners(study.config))
+
+
+def open_scorer(study: Study) -> Scorer:
+    """Model, critics and cache of a study, in this process."""
+    config = study.config
+    model = assembly.build_model(study.model, config.horizon_s)
+    composite = assembly.build_composite(study.model, config.horizon_s, config.weights)
+    return Scorer(model, composite, assembly.terms_cache(study.cache), config.seed, config.samples)
