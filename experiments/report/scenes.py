@@ -1,0 +1,126 @@
+"""A scene's section of the report: candidates from above, a film of imagined against real occupancy, the ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from experiments import assembly
+from experiments.ledger import shard_path
+from experiments.report import tables
+from experiments.report.pictures import figure, plot_film, plot_scene
+from experiments.report.plots import png
+from wmplan.contracts import IMAGINED_STEP_S, WorldModel
+from wmplan.plans import Plans
+from wmplan.randomness import NoiseBank, fold_in
+from wmplan.raster import footprints, rasterize, rasterize_future
+from wmplan.scene import Future, Scene
+from wmplan.sealed import SealedFutures
+from wmplan.store import SceneStore
+
+COLUMNS = (
+    "planner", "label", "rank", "cost", "cost_task", "cost_reward", "cost_probe", "cost_support", "pdms",
+    "nuplan_score", "progress", "vista_reward", "probe_error", "support_p", "verdict", "reasons", "chosen",
+)  # fmt: skip
+"""Columns of the ranking tables; the ledger has them all."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the template shows of one scene."""
+
+    anchor: str
+    title: str
+    subtitle: str
+    picture: str
+    has_future: bool
+    film: str
+    film_caption: str
+    table: str
+
+
+class ScenePictures:
+    """Draws sections of scenes of one study; imagines again what the films show, with the study's own noise."""
+
+    def __init__(self, run: Path, store: Path, model: str, config: Mapping[str, Any]) -> None:
+        self.run, self.config = run, config
+        self.store, self.sealed = SceneStore.open(store), SealedFutures.open(store)
+        self.model: WorldModel = assembly.build_model(model, config["horizon_s"])
+
+    def section(self, scene_id: str, ledger: pd.DataFrame) -> Section:
+        """The section of one scene."""
+        scene, future = self.store.scene(scene_id), self.sealed.future(scene_id)
+        rows = ledger[ledger["scene_id"] == scene_id]
+        film, caption = self._film(scene, future, rows)
+        return Section(
+            anchor=f"scene-{scene_id}",
+            title=scene_id,
+            subtitle=f"{scene.dataset}; ego {scene.ego_id} at {scene.ego.states[0, -1, 3]:.1f} m/s, "
+            f"{int(scene.agents.valid[:, -1].sum())} road users, "
+            f"{'route from the map' if scene.route_on_map else 'no lane near the ego: route straight ahead'}",
+            picture=self._picture(scene, future),
+            has_future=bool(future.ego.valid[0].any()),
+            film=film,
+            film_caption=caption,
+            table=tables.ranking(rows, COLUMNS) if len(rows) else "",
+        )
+
+    def _picture(self, scene: Scene, future: Future) -> str:
+        """All candidates of each optimizer side by side."""
+        names = sorted(self.config["optimizers"])
+        fig, axes = figure(4.9 * len(names), 4.0, columns=len(names))
+        for ax, name in zip(axes[0], names):
+            rows = self._rows(scene.scene_id, name)
+            plans = _plans(rows, float(scene.ego.states[0, -1, 3])) if len(rows) else None
+            chosen = np.flatnonzero(rows["chosen"])
+            costs = np.where(rows["eligible"], rows["cost"], np.inf) if len(rows) else None
+            plot_scene(scene, plans, costs, int(chosen[0]) if len(chosen) else None, future, name, ax)
+        return png(fig)
+
+    def _film(self, scene: Scene, future: Future, rows: pd.DataFrame) -> tuple[str, str]:
+        """Imagined mean and one sample against the real future, under the plan that cost least of all planners'."""
+        chosen = rows[rows["chosen"]].sort_values(["cost", "planner"], kind="stable")
+        if not len(chosen):
+            return "", ""
+        best = chosen.iloc[0]
+        mine = self._rows(scene.scene_id, best["planner"])
+        plans = _plans(mine[mine["chosen"]], float(scene.ego.states[0, -1, 3]))
+        raster = rasterize(scene, self.model.grid)
+        noise = NoiseBank(fold_in(self.config["seed"], scene.scene_id, "imagine"), self.config["samples"])
+        imagined = self.model.imagine(self.model.encode(raster), plans, noise)
+        steps = imagined.occupancy.shape[2]
+        real = rasterize_future(scene, future, self.model.grid, steps)[:, :2].numpy()
+        strips = [
+            ("imagined, mean", imagined.occupancy[0].mean(dim=0).numpy()),
+            ("imagined, sample 1", imagined.occupancy[0, 0].numpy()),
+            ("real", real),
+        ]
+        feet = footprints(plans, raster.start, self.model.grid)[0, 1:].numpy()
+        fig, _ = plot_film(strips, feet, self.model.grid, IMAGINED_STEP_S)
+        caption = (
+            f"Occupancy over time under the plan of {best['planner']}: imagined (mean of {noise.samples} samples, and one "
+            "of them) against what the log recorded under the ego's <i>own</i> action. Dark blue: vehicles; magenta: "
+            "pedestrians and cyclists; orange: the ego's footprint. The frame is fixed at the ego's pose at t0."
+        )
+        return png(fig), caption
+
+    def _rows(self, scene_id: str, planner: str) -> pd.DataFrame:
+        """One decision's rows with their controls."""
+        path = shard_path(self.run, scene_id)
+        names = ["planner", "row", "accel", "curvature", "cost", "chosen", "eligible"]
+        if not path.exists():
+            return pd.DataFrame(columns=names)
+        return (
+            pq.read_table(path, columns=names, filters=[("planner", "=", planner)]).to_pandas().reset_index(drop=True)
+        )
+
+
+def _plans(rows: pd.DataFrame, speed: float) -> Plans:
+    controls = np.stack([np.stack(list(rows["accel"])), np.stack(list(rows["curvature"]))], axis=-1)
+    return Plans.from_controls(controls.astype(np.float64), speed)

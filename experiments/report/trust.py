@@ -1,0 +1,65 @@
+"""What a model has cleared of the validation layers L1 to L5, said in words at the top of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MEANINGS = {
+    "L1": "forecast: occupancy above constant velocity and persistence on held-out scenes at 1, 2 and 3 s",
+    "L2": "distributions: speeds, gaps and responses jointly like the real ones",
+    "L3": "consistency: road users persist, none teleports",
+    "L4": "reaction: road users answer the ego as they should under other actions",
+    "L5": "ranking: the imagined order agrees with the real one",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One validation layer: whether the model cleared it, otherwise its state in a word."""
+
+    name: str
+    cleared: bool
+    state: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The layers and what follows from them."""
+
+    layers: tuple[Layer, ...]
+    text: str
+    warning: bool
+
+
+def trust_of(model: str, agreement: Mapping[str, Any]) -> Trust:
+    """What the model's card and this study's own agreement say. Layers that nobody measured are not cleared."""
+    from experiments.assembly import forecast_cleared
+
+    forecast = forecast_cleared(model)
+    unseen = agreement["order"]["unseen"]["pairwise_accuracy"]
+    above = unseen["lower"] is not None and unseen["lower"] > 0.5
+    states = {
+        "L1": ("cleared" if forecast else "not cleared" if forecast is False else "not measured", bool(forecast)),
+        "L2": ("not measured", False),
+        "L3": ("not measured", False),
+        "L4": ("not measured", False),
+        "L5": ("cleared here" if above else "not cleared here", above),
+    }
+    layers = tuple(Layer(name, done, state, MEANINGS[name]) for name, (state, done) in states.items())
+    done = [layer.name for layer in layers if layer.cleared]
+    ranks = (
+        f"On the unseen scenes of this study {unseen['value']:.0%} of pairs of plans are ordered as their real scores "
+        f"[{unseen['lower']:.0%}, {unseen['upper']:.0%}]; one half is chance. "
+        if unseen["value"] is not None and unseen["lower"] is not None
+        else "This study has too few unseen scenes to say whether the imagined order agrees with the real one. "
+    )
+    text = (
+        f"{'Cleared: ' + ', '.join(done) + '. ' if done else 'No layer is cleared. '}{ranks}"
+        "Layers L2 to L4 are not measured in this version: nothing here shows that imagined road users react to the "
+        "ego as real ones would. Read the ranking as an ordering of plans under this model, not as a prediction of "
+        "outcomes."
+    )
+    return Trust(layers, text, warning=not above)
