@@ -223,7 +223,9 @@ def _price(
         task = weights.score * (1.0 - score) + weights.shaping * dense
     reward = probe = support = np.zeros(rows)
     if "vista_log_reward" in wide:
-        reward = weights.reward * np.minimum(-wide["vista_log_reward"] / weights.reward_scale, weights.reward_cap)
+        reward = weights.reward * np.minimum(
+            (0.0 - wide["vista_log_reward"]) / weights.reward_scale, weights.reward_cap
+        )
     if "probe_error" in wide:
         probe = weights.probe * np.minimum(wide["probe_error"], weights.probe_cap)
     if "support_excess" in wide:

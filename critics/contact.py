@@ -69,9 +69,7 @@ def contacts(imagined: Imagined, queries: Queries) -> Contacts:
             raise ValueError(
                 f"contacts: a box at tick {int(queries.ticks[asked].max())}, the imagination has {t} frames"
             )
-        here = _near(
-            cells.at(cells.t == frame), poses[:, asked], queries, float(late[asked].max()), grid.cell, imagined
-        )
+        here = _near(cells.at(cells.t == frame), poses[:, asked], queries, float(late[asked].max()), grid)
         if not len(here.k):
             continue
         x = np.float32(grid.x_min) + (here.j.astype(np.float32) + np.float32(0.5)) * np.float32(grid.cell)

@@ -71,13 +71,13 @@ class InverseControlProbe:
     """Ridge regression from the imagined change of the *others* to the ego's mean acceleration.
 
     No ego footprint enters: features are the difference between the imagined futures and the scene's own constant
-    velocity extrapolation, pooled in zones fixed at t0. In a model that ignores the ego's action, or where nobody is near
-    enough to react, the command cannot be recovered: `probe_error` = |recovered - commanded| is then large for every
-    command away from the middle. `probe_accel` is the recovered command (m/s2), clipped to the sweep's range.
+    velocity extrapolation, pooled in zones fixed at t0. In a model that ignores the ego's action, or where nobody is
+    near enough to react, the command cannot be recovered: `probe_error` = |recovered - commanded| is then large for
+    every command away from the middle. `probe_accel` is the recovered command (m/s2), clipped to the sweep's range.
     """
 
     name = "probe"
-    columns = ("probe_accel", "probe_error")
+    columns: tuple[str, ...] = ("probe_accel", "probe_error")
 
     def __init__(self, arrays: dict[str, ndarray], notes: dict[str, str]) -> None:
         self._arrays, self._notes = arrays, notes

@@ -9,14 +9,11 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from wmplan.contracts import STATIC_CHANNELS, Grid, SceneRaster
-from wmplan.plans import Plans, Start
+from wmplan.plans import Plans
+from wmplan.rules import DRIVABLE_TOLERANCE_M, worst_against
 
-TOLERANCE_M = 0.3
-"""nuPlan's tolerance: a corner may lie this far outside the drivable area."""
 RED_LIGHT_LEVEL = 0.6
 """Value of the red-light layer (exp(-d^2 / 8 m^2)) at the box's centre from which the light counts as passed: 2 m."""
-DIRECTION_WINDOW = 10
-"""Steps of the window in which progress against the lane direction is summed: 1 s."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,6 @@ class RoadUse:
     outside: Float[ndarray, "K"]
 
 
-@dataclass(frozen=True)
-class RouteUse:
-    """K plans along the route: arc length of the nearest route point (m) and distance to it (m), per state."""
-
-    along: Float[ndarray, "K T+1"]
-    lateral: Float[ndarray, "K T+1"]
-
-
 def road_use(raster: SceneRaster, plans: Plans) -> RoadUse:
     """How each plan uses the road. A map without drivable cells says nothing, nor does the area off the window."""
     layer = {name: raster.static[i].detach().numpy() for i, name in enumerate(STATIC_CHANNELS)}
@@ -55,7 +44,7 @@ def road_use(raster: SceneRaster, plans: Plans) -> RoadUse:
     offroad = np.zeros(x.shape)
     beyond = np.zeros(x.shape, dtype=bool)
     if (layer["drivable"] > 0.5).any():
-        half_l, half_w = start.length / 2.0 - TOLERANCE_M, start.width / 2.0 - TOLERANCE_M
+        half_l, half_w = start.length / 2.0 - DRIVABLE_TOLERANCE_M, start.width / 2.0 - DRIVABLE_TOLERANCE_M
         corners = [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
         for a, b in corners:
             u, v = a * half_l, b * half_w
@@ -67,14 +56,7 @@ def road_use(raster: SceneRaster, plans: Plans) -> RoadUse:
     dx, dy = np.diff(x, axis=1), np.diff(y, axis=1)
     lane_x = _sample(layer["direction_cos"], x[:, :-1], y[:, :-1], grid, unknown=0.0)
     lane_y = _sample(layer["direction_sin"], x[:, :-1], y[:, :-1], grid, unknown=0.0)
-    progress = dx * lane_x + dy * lane_y
-    window = min(DIRECTION_WINDOW, progress.shape[1])
-    against = np.zeros(len(x))
-    for first in range(progress.shape[1] - window + 1):
-        total = np.zeros(len(x))
-        for t in range(first, first + window):
-            total = total + progress[:, t]
-        against = np.maximum(against, 0.0 - total)
+    against = worst_against(dx * lane_x + dy * lane_y)
 
     red = _sample(layer["red_light"], x, y, grid, unknown=0.0)
     before = np.maximum(red[:, 0], RED_LIGHT_LEVEL - 0.2)
@@ -87,36 +69,6 @@ def road_use(raster: SceneRaster, plans: Plans) -> RoadUse:
         red_light=red_light,
         outside=_share(~_known(x[:, 1:], y[:, 1:], grid)),
     )
-
-
-def route_use(plans: Plans, start: Start) -> RouteUse:
-    """Each state projected on the nearest segment of the route; the first and last segment reach on without end."""
-    states = plans.states.astype(np.float64)
-    x, y = np.ascontiguousarray(states[:, :, 0]), np.ascontiguousarray(states[:, :, 1])
-    route = start.route.astype(np.float64)
-    step = np.diff(route, axis=0)
-    length = np.sqrt(step[:, 0] ** 2 + step[:, 1] ** 2)
-    segments = np.flatnonzero(length > 1e-6)
-    arc = np.concatenate([[0.0], np.cumsum(length)])
-    best = np.full(x.shape, np.inf)
-    along = np.zeros(x.shape)
-    for n, s in enumerate(segments):
-        tx, ty = step[s] / length[s]
-        dx, dy = x - route[s, 0], y - route[s, 1]
-        u = dx * tx + dy * ty
-        low = -np.inf if n == 0 else 0.0
-        high = np.inf if n == len(segments) - 1 else length[s]
-        u = np.clip(u, low, high)
-        gap = (dx - u * tx) ** 2 + (dy - u * ty) ** 2
-        nearer = gap < best
-        best = np.where(nearer, gap, best)
-        along = np.where(nearer, arc[s] + u, along)
-    return RouteUse(along, np.sqrt(best))
-
-
-def direction_score(against_m: Float[ndarray, "K"]) -> Float[ndarray, "K"]:
-    """nuPlan's steps: under 2 m against the lanes 1, under 6 m 0.5, else 0."""
-    return np.where(against_m < 2.0, 1.0, np.where(against_m < 6.0, 0.5, 0.0))
 
 
 def _known(x: ndarray, y: ndarray, grid: Grid) -> ndarray:

@@ -56,7 +56,7 @@ class SupportDensity:
     """
 
     name = "support"
-    columns = ("support_s", "support_p", "support_excess")
+    columns: tuple[str, ...] = ("support_s", "support_p", "support_excess")
 
     def __init__(self, arrays: dict[str, ndarray], notes: dict[str, str]) -> None:
         self._arrays, self._notes = arrays, notes
@@ -198,7 +198,7 @@ def _scores(arrays: dict[str, ndarray], actions: ndarray, contexts: ndarray) -> 
 
 
 def _tail(scores: Float64[ndarray, "N"], quantile: float) -> tuple[float, float]:
-    """The largest score whose p-value is still at least 1 - quantile, and the interquartile range, from sorted scores."""
+    """The largest score whose p-value is still at least 1 - quantile, and the interquartile range; sorted scores."""
     alpha = 1.0 - quantile
     rank = int(np.ceil(alpha * (len(scores) + 1) - 1e-9)) - 1
     limit = float(scores[len(scores) - rank]) if rank >= 1 else np.inf

@@ -12,17 +12,28 @@ from jaxtyping import Float, Float32, Float64
 from numpy import ndarray
 
 from critics.contact import STEPS_PER_FRAME, Contacts, Queries, contacts
-from critics.road import direction_score, road_use, route_use
+from critics.road import road_use
+from wmplan.along import along_route
 from wmplan.comfort import comfortable, discomfort, plan_signals
 from wmplan.contracts import Context, Imagined, Terms
 from wmplan.errors import InputError
 from wmplan.plans import Plans, Start
+from wmplan.rules import (
+    EP_FLOOR_M,
+    OVERSPEED_MPS,
+    STOPPED_MPS,
+    TTC_STOPPED_MPS,
+    direction_score,
+    ego_progress,
+    nuplan_score,
+    pdms,
+    progress_ratio,
+    speed_score,
+)
 from wmplan.scene import STEP_S
 
 PROJECTIONS_TICKS = (3, 6, 9)
 """Times ahead, in 0.1 s, at which the box moved on at constant velocity is checked (NAVSIM's TTC)."""
-STOPPED_MPS = 0.05
-"""At or below this speed the ego is not at fault for a contact."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +50,6 @@ class TaskConfig:
     """Factor per imagined step of the collision cost: later is less certain."""
     rear_weight: float = 0.2
     """Share of a contact in the rear quarter of the ego that the collision cost counts."""
-    min_progress_m: float = 5.0
-    """Where target speed x horizon is shorter than this, PDMS gives full progress (NAVSIM's 5 m)."""
 
 
 class TaskCritic:
@@ -102,25 +111,13 @@ class TaskCritic:
             **self._collision(sweep),
             **self._time_to_collision(found.front[:, :, len(sweep_ticks) :], states[:, base, 3], sweep),
             **_road_terms(context, plans),
-            **_route_terms(plans, start, self.config),
+            **_route_terms(plans, start),
         }
-        columns["pdms"] = (
-            columns["no_collision"]
-            * columns["drivable"]
-            * (5.0 * columns["ttc"] + 5.0 * columns["progress_pdms"] + 2.0 * columns["comfort"])
-            / 12.0
-        )
-        columns["nuplan_score"] = (
-            columns["no_collision"]
-            * columns["drivable"]
-            * columns["direction"]
-            * (
-                5.0 * columns["progress"]
-                + 5.0 * columns["ttc"]
-                + 4.0 * columns["speed_limit"]
-                + 2.0 * columns["comfort"]
-            )
-            / 16.0
+        names = ("no_collision", "drivable", "ttc", "progress_pdms", "comfort")
+        columns["pdms"] = pdms(*(columns[name] for name in names))
+        columns["nuplan_score"] = nuplan_score(
+            [columns[name] for name in ("no_collision", "drivable", "direction")],
+            *(columns[name] for name in ("progress", "ttc", "speed_limit", "comfort")),
         )
         return columns, found.broken
 
@@ -145,7 +142,7 @@ class TaskCritic:
         self, front: Float32[ndarray, "K M Q 2"], speed: Float[ndarray, "K Q"], sweep: _Overlap
     ) -> dict[str, ndarray]:
         # A standing ego has no time to collision; a sample with an at-fault contact has none left.
-        moving = (speed >= 0.005)[:, None, :, None]
+        moving = (speed > TTC_STOPPED_MPS)[:, None, :, None]
         overlap = np.where(moving, front, np.float32(0.0))
         level = np.array([self.config.vehicle_level, self.config.vru_level], dtype=np.float32)
         fails = (overlap >= level).any(axis=(2, 3)) | sweep.hit(self.config)
@@ -220,19 +217,18 @@ def _road_terms(context: Context, plans: Plans) -> dict[str, ndarray]:
     }
 
 
-def _route_terms(plans: Plans, start: Start, config: TaskConfig) -> dict[str, ndarray]:
-    use = route_use(plans, start)
+def _route_terms(plans: Plans, start: Start) -> dict[str, ndarray]:
+    use = along_route(plans.states[:, :, 0], plans.states[:, :, 1], start.route)
     moved = use.along[:, -1] - use.along[:, 0]
     wanted = float(start.target_speed) * plans.horizon_s
-    ratio = np.minimum(np.maximum(moved, 2.0) / max(wanted, 2.0), 1.0)
     speed = plans.states[:, 1:, 3].astype(np.float64)
-    over = _mean_time(np.maximum(speed - float(start.target_speed), 0.0)) / 2.23
+    over = _mean_time(np.maximum(speed - float(start.target_speed), 0.0)) / OVERSPEED_MPS
     return {
         "progress_m": moved,
-        "progress": np.where(moved < -2.0, 0.0, ratio),
-        "progress_pdms": np.clip(moved / wanted, 0.0, 1.0) if wanted > config.min_progress_m else np.ones(len(moved)),
-        "progress_cost": 1.0 - np.clip(moved / max(wanted, config.min_progress_m), 0.0, 1.0),
-        "speed_limit": np.maximum(1.0 - over, 0.0),
+        "progress": progress_ratio(moved, wanted),
+        "progress_pdms": ego_progress(moved, wanted),
+        "progress_cost": 1.0 - np.clip(moved / max(wanted, EP_FLOOR_M), 0.0, 1.0),
+        "speed_limit": speed_score(speed, float(start.target_speed)),
         "speed_cost": np.minimum(over, 1.0),
         "lane_keeping": 1.0 - _in_a_row(use.lateral[:, 1:] > 0.5, round(2.0 / STEP_S)),
         "lateral_m": use.lateral.max(axis=1),

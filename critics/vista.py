@@ -39,7 +39,7 @@ class VistaCritic:
     """
 
     name = "vista"
-    columns = ("vista_reward", "vista_log_reward", "vista_swept")
+    columns: tuple[str, ...] = ("vista_reward", "vista_log_reward", "vista_swept")
 
     def __init__(self, config: VistaConfig | None = None) -> None:
         self.config = config or VistaConfig()

@@ -1,0 +1,113 @@
+"""The road of a scene as polygons and lines: drivable area, lanes, direction, for boxes that really drove there."""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy.spatial import cKDTree
+
+from wmplan.boxes import corners
+from wmplan.map_raster import LANE_HALF_WIDTH_M
+from wmplan.scene import Feature, RoadMap
+
+LANE_WIDTH_M = 3.7
+"""Where a map has no lane areas, a box is within a lane if its corners are within half of this of one centreline."""
+NEIGHBOURS = 16
+"""Nearest metre-pieces of lanes that are asked for their direction: several lanes overlap in a crossing."""
+
+
+class RealRoad:
+    """Drivable area and lanes of a map, in the scene frame.
+
+    Drivable is, by what the map offers: its polygons (lane areas and drivable areas); else what can be reached without
+    crossing a road edge; else everything within 2 m of a lane's centreline. Without any of these nothing is known.
+    """
+
+    def __init__(self, road_map: RoadMap) -> None:
+        areas = [p for p in road_map.of_kind(Feature.LANE_AREA, Feature.DRIVABLE) if len(p) >= 3]
+        lanes = [p for p in road_map.of_kind(Feature.LANE) if len(p) >= 2]
+        edges = [p for p in road_map.of_kind(Feature.ROAD_EDGE) if len(p) >= 2]
+        self._area = self._edges = None
+        if areas:
+            self._area = shapely.union_all([_polygon(p) for p in areas])
+        elif edges:
+            self._edges = shapely.union_all([shapely.LineString(p.astype(np.float64)) for p in edges])
+            shapely.prepare(self._edges)
+        elif lanes:
+            lines = shapely.union_all([shapely.LineString(p.astype(np.float64)) for p in lanes])
+            self._area = shapely.buffer(lines, LANE_HALF_WIDTH_M)
+        self._lane_areas = [_polygon(p) for p in road_map.of_kind(Feature.LANE_AREA) if len(p) >= 3]
+        self._lane_lines = [shapely.LineString(p.astype(np.float64)) for p in lanes]
+        self._points, self._tangents = _pieces(lanes)
+        self._tree = cKDTree(self._points) if len(self._points) else None
+
+    @property
+    def known(self) -> bool:
+        """Whether the map says what is drivable."""
+        return self._area is not None or self._edges is not None
+
+    def off(self, boxes: Float[ndarray, "N 5"], tolerance_m: float) -> Bool[ndarray, "N"]:
+        """Which boxes have a corner at least (for 0: more than) this far outside the drivable area; False if unknown.
+
+        With road edges only, a box is off when it, made smaller by the tolerance on every side, crosses one.
+        """
+        if self._area is not None:
+            points = corners(boxes)
+            wide = shapely.buffer(self._area, tolerance_m, quad_segs=32) if tolerance_m > 0.0 else self._area
+            shapely.prepare(wide)
+            inside = shapely.intersects_xy(wide, points[..., 0], points[..., 1])
+            return ~inside.all(axis=1)
+        if self._edges is not None:
+            smaller = boxes.copy()
+            smaller[:, 3:] = np.maximum(smaller[:, 3:] - 2.0 * tolerance_m, 0.1)
+            return shapely.intersects(self._edges, shapely.polygons(corners(smaller)))
+        return np.zeros(len(boxes), dtype=bool)
+
+    def within_lane(self, boxes: Float[ndarray, "N 5"]) -> Bool[ndarray, "N"]:
+        """Which boxes lie wholly within one lane; True where the map has no lanes."""
+        shapes = shapely.polygons(corners(boxes))
+        inside = np.zeros(len(boxes), dtype=bool)
+        if self._lane_areas:
+            for area in self._lane_areas:
+                inside |= shapely.covers(area, shapes)
+            return inside
+        if not self._lane_lines:
+            return ~inside
+        ends = corners(boxes)
+        for line in self._lane_lines:
+            far = shapely.distance(line, shapely.points(ends)).max(axis=1)
+            inside |= far <= LANE_WIDTH_M / 2.0
+        return inside
+
+    def along_lane(self, moved: Float[ndarray, "N 2"], at: Float[ndarray, "N 2"]) -> Float[ndarray, "N"]:
+        """Metres of each move along the best aligned lane within 2 m of where it began; 0 where there is none."""
+        if self._tree is None:
+            return np.zeros(len(at))
+        distance, found = self._tree.query(at, k=min(NEIGHBOURS, len(self._points)), distance_upper_bound=2.5)
+        distance, found = distance.reshape(len(at), -1), found.reshape(len(at), -1)
+        near = np.isfinite(distance)
+        tangent = self._tangents[np.where(near, found, 0)]
+        progress = np.where(near, (tangent * moved[:, None]).sum(axis=2), -np.inf)
+        best = progress.max(axis=1)
+        return np.where(np.isfinite(best), best, 0.0)
+
+
+def _polygon(points: ndarray) -> shapely.Geometry:
+    """A valid polygon of what may be a self-touching ring."""
+    shape = shapely.Polygon(points.astype(np.float64))
+    return shape if shape.is_valid else shapely.make_valid(shape)
+
+
+def _pieces(lanes: list[ndarray]) -> tuple[Float[ndarray, "N 2"], Float[ndarray, "N 2"]]:
+    """Points every metre or less along all lanes, and the unit direction there."""
+    points, tangents = [np.zeros((0, 2))], [np.zeros((0, 2))]
+    for lane in lanes:
+        step = np.diff(lane.astype(np.float64), axis=0)
+        length = np.hypot(step[:, 0], step[:, 1])
+        for start, move, metres in zip(lane[:-1][length > 1e-6], step[length > 1e-6], length[length > 1e-6]):
+            share = (np.arange(int(np.ceil(metres))) + 0.5) / int(np.ceil(metres))
+            points.append(start + share[:, None] * move)
+            tangents.append(np.broadcast_to(move / metres, (len(share), 2)))
+    return np.concatenate(points), np.concatenate(tangents)
