@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from wmplan.errors import InputError
-from wmplan.simulator.maps import SimMap
+from wmplan.simulator.layout import SimMap
 
 ROUTES, ROUTE_POINTS, SPAWNS, SPAWN_ROUTES, GROUPS = 24, 16, 24, 3, 8
 """Padded sizes, one for all maps, so that nothing is compiled twice."""
