@@ -18,6 +18,7 @@ from wmplan.statistics.bootstrap import (
     bootstrap_statistic,
     minimum_detectable,
     paired_bootstrap,
+    paired_ratio_bootstrap,
 )
 from wmplan.statistics.discrimination import auroc, auroc_interval
 from wmplan.statistics.measure import Measure
@@ -35,6 +36,7 @@ __all__ = [
     "mmrv",
     "ndcg",
     "paired_bootstrap",
+    "paired_ratio_bootstrap",
     "pairwise_accuracy",
     "pearson",
     "regret_at_k",

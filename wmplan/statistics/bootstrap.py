@@ -105,6 +105,34 @@ def bootstrap_ratio(
     return _percentiles(value, draws[usable, 0] / draws[usable, 1], resamples, level, count)
 
 
+def paired_ratio_bootstrap(
+    first: tuple[Float[ndarray, "S"], Float[ndarray, "S"]],
+    second: tuple[Float[ndarray, "S"], Float[ndarray, "S"]],
+    seed: int,
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Interval:
+    """The difference of two pooled ratios (numerators, denominators) over the same scenes, drawn together."""
+    stacked = np.stack([*first, *second], axis=1)
+    if not np.isfinite(stacked).all():
+        raise ValueError(f"paired_ratio_bootstrap: row {int(np.argwhere(~np.isfinite(stacked))[0, 0])} is not finite")
+    if groups is not None:
+        members = np.unique(np.asarray(groups), return_inverse=True)[1]
+        stacked = np.stack([np.bincount(members, column) for column in stacked.T], axis=1)
+    count = len(stacked)
+    sums = stacked.sum(0)
+    if sums[1] == 0.0 or sums[3] == 0.0:
+        return Interval(math.nan, math.nan, math.nan, count, "no scene has a value")
+    value = float(sums[0] / sums[1] - sums[2] / sums[3])
+    if count < 2:
+        return Interval(value, math.nan, math.nan, count, "one scene: no interval")
+    draws = np.concatenate([counts @ stacked for counts in _draws(count, seed, resamples)])
+    draws = draws[(draws[:, 1] != 0.0) & (draws[:, 3] != 0.0)]
+    return _percentiles(value, draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3], resamples, level, count)
+
+
 def bootstrap_statistic(
     statistic: Callable[[Int[ndarray, "S"]], float],
     count: int,
