@@ -99,8 +99,8 @@ def contents(run: Run, store: Path, model: str) -> dict[str, Any]:
             if plot is not None
         ],
         "scenes_text": f"{len(shown)} of {run.decisions['scene_id'].nunique()} scenes: those in which the planners' "
-        "real scores differ most, those in which the executed plan was ranked worst, and others at equal steps through the "
-        "list. The tables sort by a click on a column's head; hovering over a head explains it.",
+        "real scores differ most, those in which the executed plan was ranked worst, and others at equal steps through "
+        "the list. The tables sort by a click on a column's head; hovering over a head explains it.",
         "scenes": shown,
         "failure_table": _failure_table(run),
         "config": json.dumps(run.about, indent=1, default=str),

@@ -104,9 +104,9 @@ class ScenePictures:
         feet = footprints(plans, raster.start, self.model.grid)[0, 1:].numpy()
         fig, _ = plot_film(strips, feet, self.model.grid, IMAGINED_STEP_S)
         caption = (
-            f"Occupancy over time under the plan of {best['planner']}: imagined (mean of {noise.samples} samples, and one "
-            "of them) against what the log recorded under the ego's <i>own</i> action. Dark blue: vehicles; magenta: "
-            "pedestrians and cyclists; orange: the ego's footprint. The frame is fixed at the ego's pose at t0."
+            f"Occupancy over time under the plan of {best['planner']}: imagined (mean of {noise.samples} samples, and "
+            "one of them) against what the log recorded under the ego's <i>own</i> action. Dark blue: vehicles; "
+            "magenta: pedestrians and cyclists; orange: the ego's footprint. The frame is fixed at the ego's pose at t0."
         )
         return png(fig), caption
 
