@@ -181,9 +181,10 @@ def time_step(times: Float[ndarray, "T"], where: str) -> float:
     check_numbers(times, where, 1e12, "s")
     steps = np.diff(times)
     typical = float(np.median(steps))
-    for i, step in enumerate(steps):
-        if step <= 0 or abs(step - typical) > UNEVEN * typical:
-            fail(f"{where}[{i + 1}]", f"comes {step:g} s after the one before", f"even steps, about {typical:g} s")
+    backward, uneven = np.flatnonzero(steps <= 0), np.flatnonzero(np.abs(steps - typical) > UNEVEN * typical)
+    for wrong, expected in ((backward, "growing times"), (uneven, f"even steps, about {typical:g} s")):
+        if len(wrong):
+            fail(f"{where}[{wrong[0] + 1}]", f"comes {steps[wrong[0]]:g} s after the one before", expected)
     return round(typical, 4)
 
 

@@ -72,11 +72,13 @@ def flags(values: object, length: int, where: str) -> Bool[ndarray, "T"]:
     Raises:
         InputError: if it is something else, or not so long.
     """
-    array = np.asarray(values)
-    if array.dtype != bool:
-        array = numbers(values, (None,) * max(array.ndim, 1), where)
-        if not np.isin(array, (0.0, 1.0)).all():
-            fail(where, f"holds {array[~np.isin(array, (0.0, 1.0))][0]:g}", "booleans, or 0 and 1")
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        fail(where, "is a ragged list", _shape((length,)))
+    if array.dtype.kind not in "bfiu" or not np.isin(array, (0, 1)).all():
+        odd = (v for v in (values if isinstance(values, (list, tuple)) else array.flat) if not _is_flag(v))
+        fail(where, f"holds {brief(next(odd, values))}", "booleans, or 0 and 1")
     if array.shape != (length,):
         fail(where, f"has shape {array.shape}", f"({length},)")
     return array.astype(bool)
@@ -102,6 +104,11 @@ def brief(value: object) -> str:
     if isinstance(value, (Mapping, Sequence, ndarray, set)):
         return f"a {type(value).__name__} of {np.size(value) if isinstance(value, ndarray) else len(value)}"
     return repr(value)[:60]
+
+
+def _is_flag(value: object) -> bool:
+    """Whether the value says yes or no."""
+    return isinstance(value, (bool, int, float, np.bool_, np.number)) and value in (0, 1)
 
 
 def _odd_one(values: object) -> str:
