@@ -73,7 +73,7 @@ def run(study: Study) -> Path:
     parts: dict[str, pd.DataFrame] = {}
     skipped: dict[str, str] = {}
     try:
-        outcomes = run_tasks(comparing, study, study.scene_ids, study.config.workers)
+        outcomes = run_tasks("experiments.agreement:comparing", study, study.scene_ids, study.config.workers)
         for done in track(outcomes, "agreement", len(study.scene_ids)):
             if done.error or done.result.skipped:
                 skipped[done.task] = done.error or done.result.skipped
@@ -84,42 +84,39 @@ def run(study: Study) -> Path:
     kept = [parts[scene] for scene in sorted(parts) if len(parts[scene])]
     frame = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
     write_frame(study.run / OUTCOMES, frame)
-    found = figures(frame, decisions, skipped, study.config)
+    found = figures(frame, decisions, scene_groups(study), skipped, study.config)
     write_text(path, json.dumps({"digest": study.digest, **found}, indent=1, allow_nan=False) + "\n")
     return path
 
 
 def comparing(study: Study) -> Callable[[str], Compared]:
     """A function that compares one scene. Only these processes open the sealed futures; they plan nothing."""
-    from experiments.assembly import trained_groups
     from experiments.worker import open_scorer
     from wmplan.sealed import SealedFutures
     from wmplan.store import SceneStore
 
     store, sealed = SceneStore.open(study.store), SealedFutures.open(study.store)
     scorer = open_scorer(study)
-    seen = trained_groups(study.model)
 
     def compare(scene_id: str) -> Compared:
         scene, future = store.scene(scene_id), sealed.future(scene_id)
-        return compare_scene(study, scene, future, scorer, scene.group in seen)
+        return compare_scene(study, scene, future, scorer)
 
     return compare
 
 
-def compare_scene(study: Study, scene: Scene, future: Future, scorer: Scorer, seen: bool) -> Compared:
+def compare_scene(study: Study, scene: Scene, future: Future, scorer: Scorer) -> Compared:
     """Imagined cost and real outcome of the executed plan, its perturbations and what the planners chose.
 
     A scene whose log does not show the ego to the end of the horizon says why; planners' choices are still compared
     with the road users that the log shows.
     """
-    from wmplan.scores import real_outcome
-
     from experiments.perturb import perturbations
     from wmplan.executed import executed
     from wmplan.plans import Plans
     from wmplan.randomness import fold_in
     from wmplan.ranking import Verdict
+    from wmplan.scores import outcome_labels, real_outcome
     from wmplan.start import start_of
 
     config = study.config
@@ -141,20 +138,30 @@ def compare_scene(study: Study, scene: Scene, future: Future, scorer: Scorer, se
         return Compared(pd.DataFrame(), drove.reason)
     pool = Plans.concatenate(plans)
     judged = scorer.composite.judge(scorer.scene(scene).terms(pool))
-    real = real_outcome(scene, future, pool)
+    real = real_outcome(scene, future, pool, start)
+    labels = outcome_labels(scene, future, config.horizon_s)
     rows = pd.DataFrame(about, columns=["kind", "planner", "distance_m"])
     rows.insert(0, "scene_id", scene.scene_id)
     rows.insert(1, "group", scene.group)
     rows.insert(2, "dataset", scene.dataset)
-    rows.insert(3, "group_trained_on", seen)
     rows["cost"] = judged.total
     rows["verdict"] = [Verdict(v).word for v in judged.verdict]
-    rows["labels_reliable"] = scene.labels_reliable
-    rows["min_accel"] = pool.controls[:, :, 0].min(axis=1)
+    for name, label in (("hard_braking", labels.hard_braking), ("short_ttc", labels.short_ttc)):
+        rows[name] = float(label.value) if label.valid else float("nan")
     rows["fit_deviation_m"] = drove.deviation_m
-    for name, column in real.columns().items():
-        rows[f"real_{name}"] = np.asarray(column)
+    for name in real.columns:
+        rows[f"real_{name}"] = real.column(name)
     return Compared(rows, "" if drove.plan is not None else drove.reason)
+
+
+def scene_groups(study: Study) -> pd.DataFrame:
+    """`group` and `group_trained_on` of every scene of the study, by scene id."""
+    from experiments.assembly import trained_groups
+    from wmplan.store import SceneStore
+
+    index = SceneStore.open(study.store).index().set_index("scene_id")
+    groups = index.loc[list(study.scene_ids), ["group"]].sort_index()
+    return groups.assign(group_trained_on=groups["group"].isin(trained_groups(study.model)))
 
 
 def chosen_plans(study: Study, scene_id: str, speed: float) -> list[tuple[str, Plans]]:

@@ -174,14 +174,24 @@ def use_compilation_cache(folder: Path | None) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def trained_groups(spec: str) -> frozenset[str]:
-    """Groups of logs that the model was trained on, by its card; none for a baseline."""
+def model_card(spec: str) -> dict[str, Any]:
+    """The card of a checkpoint; empty for a baseline, which has none."""
     from wmplan.models import MODELS
 
     if spec in MODELS:
-        return frozenset()
-    card = json.loads((Path(spec) / "card.json").read_text())
-    return frozenset(card["groups"])
+        return {}
+    return dict(json.loads((Path(spec) / "card.json").read_text()))
+
+
+def trained_groups(spec: str) -> frozenset[str]:
+    """Groups of logs that the model was trained on, by its card; none for a baseline."""
+    return frozenset(model_card(spec).get("groups", ()))
+
+
+def forecast_cleared(spec: str) -> bool | None:
+    """Whether the model's forecast beats both baselines on held-out scenes, by its card; None where unmeasured."""
+    cleared = model_card(spec).get("forecast_cleared")
+    return None if cleared is None else bool(cleared)
 
 
 def _settings(name: str, kind: type, settings: tuple[str, ...]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,32 +23,39 @@ from wmplan.statistics import Interval, auroc_interval, bootstrap_mean, paired_b
 if TYPE_CHECKING:
     from experiments.study import StudyConfig
 
-HARD_BRAKING_MPS2 = 3.0
-SMALL_TTC_S = 1.5
-EVENTS = ("hard_braking", "small_ttc")
+EVENTS = ("hard_braking", "short_ttc")
 SCORE = "real_pdms"
 """The real score that planners are compared by: PDMS of the chosen plan against the road users of the log."""
-POWER = 1.959964 + 0.841621
-"""Standard errors between zero and a difference that a two-sided 5 % test finds in 80 % of studies."""
+NORMAL_95, NORMAL_80 = 1.959964, 0.841621
+"""A two-sided 5 % test finds a difference of their sum, in standard errors, in 80 % of studies."""
 
 
 def figures(
-    outcomes: pd.DataFrame, decisions: pd.DataFrame, skipped: Mapping[str, str], config: StudyConfig
+    outcomes: pd.DataFrame,
+    decisions: pd.DataFrame,
+    scenes: pd.DataFrame,
+    skipped: Mapping[str, str],
+    config: StudyConfig,
 ) -> dict[str, Any]:
-    """Everything that `agreement.json` holds but the digest. Non-finite numbers become null, with a reason."""
-    subsets = {"all": outcomes, "unseen": outcomes}
-    if len(outcomes):
-        subsets["unseen"] = outcomes[~outcomes["group_trained_on"]]
+    """Everything that `agreement.json` holds but the digest. Non-finite numbers become null, with a reason.
+
+    `scenes` has `group` and `group_trained_on` of every scene of the study, by scene id.
+    """
     draw = _Draw(config.seed, config.agreement.resamples)
-    return {
-        "scenes": {name: int(part["scene_id"].nunique()) if len(part) else 0 for name, part in subsets.items()},
+    found: dict[str, Any] = {
         "skipped": [{"scene_id": scene, "why": why} for scene, why in sorted(skipped.items())],
-        "executed": {name: executed_rank(part, draw) for name, part in subsets.items()},
-        "prediction": {name: [prediction(part, event, draw) for event in EVENTS] for name, part in subsets.items()},
-        "order": {name: real_order(part, draw) for name, part in subsets.items()},
-        "planners": {name: planner_scores(part, decisions, draw) for name, part in subsets.items()},
-        "pairs": {name: planner_pairs(part, decisions, draw) for name, part in subsets.items()},
+        **{name: {} for name in ("scenes", "executed", "prediction", "order", "planners", "pairs")},
     }
+    for name, part in (("all", scenes), ("unseen", scenes[~scenes["group_trained_on"]])):
+        rows = outcomes[outcomes["scene_id"].isin(part.index)] if len(outcomes) else outcomes
+        scores = score_table(rows, decisions, part)
+        found["scenes"][name] = len(part)
+        found["executed"][name] = executed_rank(rows, draw)
+        found["prediction"][name] = [prediction(rows, event, draw) for event in EVENTS]
+        found["order"][name] = real_order(rows, draw)
+        found["planners"][name] = planner_scores(scores, decisions, part["group"], draw)
+        found["pairs"][name] = planner_pairs(scores, part["group"], draw)
+    return found
 
 
 class _Draw:
@@ -108,11 +116,8 @@ def prediction(outcomes: pd.DataFrame, event: str, draw: _Draw) -> dict[str, Any
     drove = outcomes[outcomes["kind"] == "executed"] if len(outcomes) else outcomes
     if not len(drove):
         return {"event": event, "positives": 0, "auroc": _nothing("no executed plan"), "placebo": _nothing("none")}
-    if event == "hard_braking":
-        drove = drove[drove["labels_reliable"]]
-        labels = drove["min_accel"].to_numpy() < -HARD_BRAKING_MPS2
-    else:
-        labels = drove["real_min_ttc_s"].to_numpy() < SMALL_TTC_S
+    drove = drove[drove[event].notna()]
+    labels = drove[event].to_numpy() > 0.5
     costs, groups = drove["cost"].to_numpy(), list(drove["group"])
     permuted = np.random.default_rng(fold_in(draw.seed, event, "permuted")).permutation(labels)
     found = [
@@ -152,19 +157,19 @@ def real_order(outcomes: pd.DataFrame, draw: _Draw) -> dict[str, Any]:
     }
 
 
-def planner_scores(outcomes: pd.DataFrame, decisions: pd.DataFrame, draw: _Draw) -> list[dict[str, Any]]:
+def planner_scores(
+    scores: pd.DataFrame, decisions: pd.DataFrame, groups: pd.Series, draw: _Draw
+) -> list[dict[str, Any]]:
     """Real score of each planner with its interval; a scene that failed or has no plan counts 0."""
-    scores, groups = score_table(outcomes, decisions)
     found = []
     for planner in scores.columns:
-        of_planner = decisions[(decisions["planner"] == planner) & decisions["scene_id"].isin(scores.index)]
-        status = of_planner["status"].value_counts()
+        mine = decisions[(decisions["planner"] == planner) & decisions["scene_id"].isin(scores.index)]
+        status = mine["status"].value_counts()
+        planned = int(status.get("planned", 0)) if len(mine) else int(scores[planner].notna().sum())
         found.append(
             {
                 "planner": planner,
-                "planned": int(status.get("planned", 0))
-                if planner != LOG_REPLAY
-                else int(scores[planner].notna().sum()),
+                "planned": planned,
                 "no_plan": int(status.get("no_plan", 0)),
                 "failed": int(status.get("failed", 0)),
                 "score": draw.mean(scores[planner].to_numpy(), groups),
@@ -173,43 +178,39 @@ def planner_scores(outcomes: pd.DataFrame, decisions: pd.DataFrame, draw: _Draw)
     return found
 
 
-def planner_pairs(outcomes: pd.DataFrame, decisions: pd.DataFrame, draw: _Draw) -> list[dict[str, Any]]:
+def planner_pairs(scores: pd.DataFrame, groups: pd.Series, draw: _Draw) -> list[dict[str, Any]]:
     """Difference of real scores of each pair of planners on shared scenes, and what difference could be found."""
-    scores, groups = score_table(outcomes, decisions)
     found = []
-    for i, first in enumerate(scores.columns):
-        for second in scores.columns[i + 1 :]:
-            a, b = scores[first].to_numpy(), scores[second].to_numpy()
-            interval = paired_bootstrap(a, b, draw.seed, groups=list(groups), resamples=draw.resamples)
-            error = (interval.high - interval.low) / (2.0 * 1.959964)
-            found.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "difference": plain(interval),
-                    "minimum_detectable": error * POWER if math.isfinite(error) else None,
-                }
-            )
+    for first, second in combinations(scores.columns, 2):
+        a, b = scores[first].to_numpy(), scores[second].to_numpy()
+        interval = paired_bootstrap(a, b, draw.seed, groups=list(groups), resamples=draw.resamples)
+        error = (interval.high - interval.low) / (2.0 * NORMAL_95)
+        found.append(
+            {
+                "first": first,
+                "second": second,
+                "difference": plain(interval),
+                "minimum_detectable": error * (NORMAL_95 + NORMAL_80) if math.isfinite(error) else None,
+            }
+        )
     return found
 
 
-def score_table(outcomes: pd.DataFrame, decisions: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Real score of each planner (columns) in each compared scene (rows), and the scenes' groups.
+def score_table(outcomes: pd.DataFrame, decisions: pd.DataFrame, scenes: pd.DataFrame) -> pd.DataFrame:
+    """Real score of each planner (columns, log replay last) in each scene (rows, as in `scenes`).
 
-    0 where the planner failed or had no plan; NaN for log replay where the log does not show the ego long enough.
+    0 where the planner failed or had no plan; NaN where nothing can be said: log replay where the log does not show the
+    ego long enough, every planner where the comparison itself failed.
     """
-    if not len(outcomes):
-        return pd.DataFrame(columns=sorted(decisions["planner"].unique())), pd.Series(dtype=str)
-    groups = outcomes.groupby("scene_id", sort=True)["group"].first()
-    driven = outcomes[outcomes["kind"].isin(["chosen", "executed"])]
-    table = driven.pivot(index="scene_id", columns="planner", values=SCORE).reindex(groups.index)
-    planners = sorted(decisions["planner"].unique())
-    table = table.reindex(columns=[*planners, *([LOG_REPLAY] if LOG_REPLAY in table.columns else [])])
-    unplanned = decisions[decisions["status"] != "planned"]
-    for row in unplanned.itertuples():
+    planners = [*sorted(decisions["planner"].unique()), LOG_REPLAY]
+    table = pd.DataFrame(np.nan, index=scenes.index, columns=planners)
+    if len(outcomes):
+        driven = outcomes[outcomes["kind"].isin(["chosen", "executed"])]
+        table.update(driven.pivot(index="scene_id", columns="planner", values=SCORE))
+    for row in decisions[decisions["status"] != "planned"].itertuples():
         if row.scene_id in table.index:
             table.loc[row.scene_id, row.planner] = 0.0
-    return table, groups
+    return table
 
 
 def plain(interval: Interval) -> dict[str, Any]:

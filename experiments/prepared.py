@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import assembly
 from experiments.files import write_text
+from experiments.ledger import SHARDS
 from wmplan.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,20 +53,29 @@ def prepare(config: StudyConfig) -> Study:
 
     check(config)
     cache = Path(config.cache).resolve() if config.cache else None
-    store_path = resolve_store(config.logs, cache or Path("runs/cache").resolve(), config.workers)
+    store_path = resolve_store(config.logs, cache or Path("runs/cache").resolve())
     store = SceneStore.open(store_path)
-    scene_ids = tuple(store.scene_ids)[: config.limit or None]
+    index = store.index()
+    wanted = index[index["split"] == config.logs.split] if config.logs.split else index
+    scene_ids = tuple(wanted["scene_id"])[: config.limit or None]
     if not scene_ids:
-        raise InputError(f"{store_path}: the store holds no scenes, expected at least one")
+        raise InputError(f"{store_path}: no scenes of split {config.logs.split or 'any'!r}, expected at least one")
     model_spec = assembly.model_spec(config.model)
     model = assembly.build_model(model_spec, config.horizon_s)
     composite = assembly.build_composite(model_spec, config.horizon_s, config.weights)
-    digests = {"data": store.digest, "model": model.digest, "critics": composite.digest}
+    digests = {
+        "data": store.digest,
+        "sealed": store.manifest.sealed_digest,
+        "model": model.digest,
+        "critics": composite.digest,
+    }
     relevant = {key: value for key, value in asdict(config).items() if key not in (*IRRELEVANT, "logs", "model")}
+    relevant["scenes"] = hashlib.blake2b("\n".join(scene_ids).encode(), digest_size=16).hexdigest()
     digest = hashlib.blake2b(json.dumps([relevant, digests], sort_keys=True).encode(), digest_size=8).hexdigest()
     run = Path(config.out or f"runs/{config.name}-{digest}").resolve()
     study = Study(config, store_path, model_spec, run, cache, digest, composite.columns, scene_ids, digests)
     _claim(study)
+    make_folders(study)
     return study
 
 
@@ -90,6 +100,15 @@ def stored_config(run: Path) -> dict[str, Any]:
         return dict(json.loads((run / CONFIG).read_text()))
     except (OSError, ValueError) as error:
         raise InputError(f"{run}: no readable {CONFIG} there, expected the folder of a study") from error
+
+
+def make_folders(study: Study) -> None:
+    """Make every folder that the workers write into: what they make themselves the kernel's guard would close."""
+    places = [study.run / SHARDS]
+    if study.cache is not None:
+        places += [study.cache / "terms", study.cache / "compiled"]
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
 
 
 def _claim(study: Study) -> None:

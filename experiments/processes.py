@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
+import os
+import pickle
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 
@@ -27,14 +31,15 @@ class WorkersBroken(RuntimeError):
 
 
 def run_tasks(
-    factory: Callable[[Any], Callable[[str], Any]], settings: Any, tasks: Sequence[str], workers: int
+    factory: str, settings: Any, tasks: Sequence[str], workers: int, sealed: Path | None = None
 ) -> Iterator[Done]:
     """The outcome of each task, in the order in which they finish.
 
-    Each process calls `factory(settings)` once (both are pickled, so `factory` is a function of a module), then the
-    handler that it returns for one task after another. An exception in a task is that task's outcome; a process that
-    dies (out of memory, a signal) is replaced, and the task it held is reported. When the parent dies, the workers see
-    their pipe end and stop after the task at hand.
+    Each process first limits its threads, then gives up the right to read the sealed futures of the store `sealed` (if
+    there is one), and only then loads anything else: `factory` (`module:function`) is called once with `settings`, and
+    the handler that it returns for one task after another. An exception in a task is that task's outcome; a process
+    that dies (out of memory, a signal) is replaced, and the task it held is reported. When the parent dies, the workers
+    see their pipe end and stop after the task at hand.
 
     Raises:
         WorkersBroken: `factory` raised, so no task could be done.
@@ -44,7 +49,7 @@ def run_tasks(
     try:
         while waiting or any(worker.task is not None for worker in crew):
             while len(crew) < max(1, workers) and sum(worker.task is None for worker in crew) < len(waiting):
-                crew.append(_Worker(factory, settings))
+                crew.append(_Worker(factory, settings, sealed))
             for worker in crew:
                 if worker.task is None and waiting and worker.ready:
                     worker.give(waiting.popleft())
@@ -62,10 +67,12 @@ def run_tasks(
 class _Worker:
     """One process, the pipe to it, and the task it holds."""
 
-    def __init__(self, factory: Callable[[Any], Callable[[str], Any]], settings: Any) -> None:
+    def __init__(self, factory: str, settings: Any, sealed: Path | None) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, factory, settings), daemon=True)
+        # The settings go as bytes: to load them is to load libraries, and that must wait for the limits.
+        content = pickle.dumps(settings)
+        self.process = context.Process(target=_serve, args=(theirs, factory, content, sealed), daemon=True)
         self.process.start()
         theirs.close()
         self.task: str | None = None
@@ -116,13 +123,10 @@ def _heard(crew: list[_Worker]) -> list[_Worker]:
     return [worker for worker in crew if worker.pipe in spoken]
 
 
-def _serve(pipe: Connection, factory: Callable[[Any], Callable[[str], Any]], settings: Any) -> None:
+def _serve(pipe: Connection, factory: str, settings: bytes, sealed: Path | None) -> None:
     """A worker's life."""
-    from wmplan.threads import limit_threads
-
-    limit_threads(1)
     try:
-        handle = factory(settings)
+        handle = _prepared(factory, settings, sealed)
     except KeyboardInterrupt:
         return
     except BaseException as error:
@@ -144,6 +148,19 @@ def _serve(pipe: Connection, factory: Callable[[Any], Callable[[str], Any]], set
             pipe.send(reply)
         except (BrokenPipeError, ConnectionResetError):
             return
+
+
+def _prepared(factory: str, settings: bytes, sealed: Path | None) -> Callable[[str], Any]:
+    from wmplan.threads import limit_threads
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's remarks on its own compiled files
+    limit_threads(1)
+    if sealed is not None:
+        from wmplan.sealed import forbid
+
+        forbid(sealed)
+    module, name = factory.split(":")
+    return getattr(importlib.import_module(module), name)(pickle.loads(settings))  # type: ignore[no-any-return]
 
 
 def one_line(error: BaseException) -> str:

@@ -1,14 +1,18 @@
-"""The study: every optimizer on every scene, the ledger, then agreement with what really happened, report and MLflow."""
+"""The study: every optimizer on every scene, the ledger, agreement with what really happened, report and MLflow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from critics.composite import CostWeights
 from experiments.agreement import AgreementConfig
 from experiments.logs import LogsConfig
 from wmplan.errors import InputError
+
+if TYPE_CHECKING:
+    from experiments.prepared import Study
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def run(config: StudyConfig) -> int:
 
     began = time.perf_counter()
     study = prepare(config)
-    say(f"study {study.digest}: {len(study.scene_ids)} scenes x {', '.join(study.planners)} -> {_shown(study.run)}")
+    say(f"study {study.digest}: {len(study.scene_ids)} scenes x {', '.join(study.planners)} -> {study.run}")
     lost = plan_scenes(study)
     decisions = merge(study.run, study.digest, study.columns, study.scene_ids, study.planners, lost)
     agreement.run(study)
@@ -85,9 +89,24 @@ def run(config: StudyConfig) -> int:
 
         write_report(study.run, study.store, study.model)
     if config.mlflow:
-        log(study.run, config)
+        _track(study)
     summary.show(study.run, time.perf_counter() - began)
     return 3 if (decisions["status"] == "failed").any() else 0
+
+
+def _track(study: Study) -> None:
+    """Log the study to MLflow; where that fails the results stay, and one line says how to log them later."""
+    from experiments.progress import say
+    from experiments.summary import pages
+    from experiments.tracking import upload
+
+    uri = study.config.tracking_uri
+    page, planners = pages(study.run)
+    try:
+        upload(study.run, uri, study.config.experiment, page, planners)
+    except ConnectionError as error:
+        where = f" tracking_uri={uri}" if uri else ""
+        say(f"MLflow: {error}; the results are kept, log them later with: wmplan upload {study.run}{where}")
 
 
 def plan_scenes(study: Study) -> dict[str, str]:
@@ -95,7 +114,6 @@ def plan_scenes(study: Study) -> dict[str, str]:
     from experiments.ledger import finished
     from experiments.processes import WorkersBroken, run_tasks
     from experiments.progress import say, track
-    from experiments.worker import planning
 
     there = set(finished(study.run, study.digest, study.scene_ids))
     missing = [scene for scene in study.scene_ids if scene not in there]
@@ -103,7 +121,7 @@ def plan_scenes(study: Study) -> dict[str, str]:
         say(f"{len(there)} of {len(study.scene_ids)} scenes were planned before")
     lost: dict[str, str] = {}
     try:
-        outcomes = run_tasks(planning, study, missing, study.config.workers)
+        outcomes = run_tasks("experiments.worker:planning", study, missing, study.config.workers, study.store)
         for done in track(outcomes, "planning", len(study.scene_ids), len(there)):
             if done.error:
                 lost[done.task] = done.error

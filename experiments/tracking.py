@@ -64,7 +64,7 @@ class UploadConfig:
     run: str
     """Folder of a finished study."""
     tracking_uri: str = ""
-    """MLflow server or store, e.g. http://localhost:5000 or sqlite:///mlflow.db; empty: SQLite inside the run folder."""
+    """MLflow server or store, e.g. http://localhost:5000 or sqlite:///mlflow.db; empty = SQLite in the run folder."""
     experiment: str = "wmplan"
     """MLflow experiment."""
     again: bool = False
@@ -104,7 +104,7 @@ def upload(run: Path, uri: str, experiment: str, study: Page, planners: Sequence
 
 def run_upload(config: UploadConfig) -> int:
     """`wmplan upload`: log a finished study."""
-    from experiments.study import pages
+    from experiments.summary import pages
 
     run = Path(config.run)
     if not (run / "agreement.json").exists():

@@ -15,6 +15,7 @@ from experiments.processes import one_line
 from experiments.rank_scene import decide
 from experiments.scoring import Scorer
 from wmplan.start import start_of
+from wmplan.store import SceneStore
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,7 @@ class Planned:
 
 
 def planning(study: Study) -> Callable[[str], Planned]:
-    """A function that plans one scene and writes its shard. From here on this process cannot open sealed futures."""
-    from wmplan.sealed import forbid
-    from wmplan.store import SceneStore
-
-    forbid(study.store)
+    """A function that plans one scene and writes its shard; for a process that cannot open the sealed futures."""
     assembly.use_compilation_cache(study.cache)
     store = SceneStore.open(study.store)
     desk = open_desk(study)
