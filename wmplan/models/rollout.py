@@ -52,12 +52,13 @@ class Action:
 
 
 def begin(
-    network: Network, static: Float[Tensor, "B C H W"], history: Float[Tensor, "B T 5 H W"]
+    network: Network, static: Float[Tensor, "B C H W"], history: Float[Tensor, "B T 5 H W"], remember: bool = True
 ) -> State:
-    """The state at t0 of each scene."""
+    """The state at t0 of each scene; without the dynamics' memory of the frames unless `remember`."""
     preset = network.preset
     scene = network.tokenizer.scene(static, history)
-    past = tuple(network.dynamics.remember(frame[:, :4]) for frame in history[:, -preset.history :].unbind(1))
+    frames = history[:, -preset.history :].unbind(1) if remember else ()
+    past = tuple(network.dynamics.remember(frame[:, :4]) for frame in frames)
     return State(scene, seed(history, preset.grid, preset.max_particles), past, 0)
 
 
@@ -74,10 +75,14 @@ def predict(
     return network.dynamics(state.scene.tokens, list(state.past), anchor, ego, action.step, latent)
 
 
-def advance(network: Network, state: State, codes: Float[Tensor, "B S D"]) -> tuple[State, Decoded]:
+def advance(
+    network: Network, state: State, codes: Float[Tensor, "B S D"], remember: bool = True
+) -> tuple[State, Decoded]:
     """The state one step on, and the frame that the codes lead to."""
     decoded = network.tokenizer.decoder(codes, state.particles, state.scene, state.age)
-    past = (*state.past, network.dynamics.remember(decoded.frame))[-network.preset.history :]
+    past = state.past
+    if remember:
+        past = (*past, network.dynamics.remember(decoded.frame))[-network.preset.history :]
     return State(state.scene, decoded.particles, past, state.age + 1), decoded
 
 

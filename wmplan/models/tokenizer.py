@@ -140,8 +140,9 @@ class Decoder(nn.Module):
         )
         self.steer_out = nn.Linear(hidden, 5)
         self.appear = nn.Linear(width, 2 * preset.patch**2)
-        self.sharpen = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.ReLU())
-        self.sharpen_out = nn.Conv2d(12, 2, 1)
+        # On blocks of 2 x 2 cells: half the memory traffic of a convolution on cells, twice its reach.
+        self.sharpen = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU())
+        self.sharpen_out = nn.Conv2d(24, 8, 1)
         for layer in (self.steer_out, self.appear, self.sharpen_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -159,7 +160,8 @@ class Decoder(nn.Module):
         occupancy, speed = anchor[:, :2], _length(anchor[:, 2:], 1) / SPEED_SCALE
         clamped = occupancy.clamp(LOGIT_FLOOR, 1.0 - LOGIT_FLOOR)
         base = torch.logit(clamped)
-        residual = self.sharpen_out(self.sharpen(torch.cat([base / 4.0, speed], dim=1))) + self._unpatch(field)
+        sharper = self.sharpen_out(self.sharpen(torch.cat([base / 4.0, speed], dim=1)))
+        residual = F.pixel_shuffle(sharper, 2) + self._unpatch(field)
         logits = base + residual
         # Written as a change, so that a zero residual leaves the anchor's occupancy untouched to the bit.
         change = torch.sigmoid(logits) - torch.sigmoid(base)

@@ -72,6 +72,15 @@ class Examples:
         return self.states.shape[1] - RASTER_HISTORY
 
     @property
+    def fullness(self) -> Float[ndarray, "S"]:
+        """Area of the boxes in the window at t0, m2: how many particles a scene will have, about."""
+        now = RASTER_HISTORY - 1
+        x, y = self.states[:, now, :, 0], self.states[:, now, :, 1]
+        right, top = self.grid.x_min + self.grid.cols * self.grid.cell, self.grid.y_min + self.grid.rows * self.grid.cell
+        inside = self.valid[:, now] & (x > self.grid.x_min) & (x < right) & (y > self.grid.y_min) & (y < top)
+        return (inside * self.sizes.prod(-1)).sum(1)
+
+    @property
     def digest(self) -> str:
         """Identifies the content."""
         digest = hashlib.blake2b("\x1f".join(self.scene_ids).encode(), digest_size=16)

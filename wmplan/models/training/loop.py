@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from numpy import ndarray
 
 from wmplan.errors import InputError
 from wmplan.models.presets import preset_of
@@ -27,6 +29,7 @@ from wmplan.randomness import fold_in
 
 STATE_FILE = "training.pt"
 STATE_VERSION = 1
+SORTED_BATCHES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class Settings:
     """size of the model: nano"""
     minutes: float = 20.0
     """time of all stages together, minutes; divided by `shares`"""
-    shares: tuple[float, float, float] = (0.15, 0.1, 0.75)
+    shares: tuple[float, float, float] = (0.3, 0.05, 0.65)
     """shares of the time for tokenizer, dynamics and on-policy steps"""
     steps: tuple[int, int, int] = (0, 0, 0)
     """optimiser steps of each stage instead of minutes; all 0 = use minutes"""
@@ -45,7 +48,7 @@ class Settings:
     """imagined steps of 0.5 s"""
     batch: int = 32
     """scenes in a batch"""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     """peak of the learning rate of each stage, cosine after a warm-up"""
     weight_decay: float = 0.01
     """decoupled weight decay"""
@@ -133,6 +136,7 @@ class _Run:
         self.stage, self.step, self.elapsed = 0, 0, 0.0
         self.curve: list[tuple[str, int, float]] = []
         self.running: list[float] = []
+        self.fullness = examples.fullness
         self.identity = f"{settings.digest}/{examples.digest}"
 
     @staticmethod
@@ -210,7 +214,7 @@ class _Run:
         settings = self.settings
         draw = np.random.default_rng(fold_in(settings.seed, "batch", name, self.step))
         generator = torch.Generator().manual_seed(fold_in(settings.seed, "latents", name, self.step))
-        rows = draw.integers(len(self.examples), size=settings.batch)
+        rows = self._rows(draw)
         batch = self.examples.batch(rows, draw.random(settings.batch) < 0.5)
         first = int(draw.integers(settings.horizon))
         horizon = settings.horizon if share > 0.5 else int(draw.integers(min(2, settings.horizon), settings.horizon + 1))
@@ -232,6 +236,17 @@ class _Run:
             for key, value in self.network.state_dict().items():
                 self.averaged[key].lerp_(value, 1.0 - decay)
         return loss.item()
+
+    def _rows(self, draw: np.random.Generator) -> Int[ndarray, "B"]:
+        """Scenes of a batch, drawn uniformly, yet alike in how much they hold: particles are padded to the fullest.
+
+        Of several batches' worth of scenes, ordered by their contents, one batch is taken.
+        """
+        size = self.settings.batch
+        drawn = draw.integers(len(self.examples), size=SORTED_BATCHES * size)
+        ordered = drawn[np.argsort(self.fullness[drawn], kind="stable")]
+        part = int(draw.integers(SORTED_BATCHES))
+        return ordered[part * size : (part + 1) * size]
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         settings = self.settings
@@ -265,6 +280,6 @@ def _network(settings: Settings) -> Network:
 
 
 def _schedule(share: float, step: int) -> float:
-    """Cosine from 1 to 0.03 over the stage, after 100 steps of warm-up."""
-    return min(1.0, (step + 1) / 100.0) * (0.03 + 0.97 * 0.5 * (1.0 + float(np.cos(np.pi * min(share, 1.0)))))
+    """Cosine from 1 to 0.03 over the stage, after 40 steps of warm-up."""
+    return min(1.0, (step + 1) / 40.0) * (0.03 + 0.97 * 0.5 * (1.0 + float(np.cos(np.pi * min(share, 1.0)))))
 

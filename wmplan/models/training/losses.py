@@ -15,24 +15,28 @@ OCCUPIED_WEIGHT = 4.0
 """An occupied cell weighs so much more than an empty one in the cross-entropy; most cells are empty."""
 FOCUS_WEIGHT = 4.0
 """And so much more again the more the cell differs from the constant-velocity forecast."""
-POSITION_SCALE_M = 1.0
-"""Beyond this error a particle's loss grows linearly."""
+POSITION_SCALE_M = 0.5
+"""Errors well below this count squared, errors well above it by their logarithm."""
 
 
 def frame_loss(
-    logits: Float[Tensor, "B 2 H W"], target: Float[Tensor, "B 2 H W"], anchor: Float[Tensor, "B 2 H W"]
+    logits: Float[Tensor, "B 2 H W"], truth: Float[Tensor, "B 5 H W"], anchor: Float[Tensor, "B 2 H W"]
 ) -> Float[Tensor, ""]:
-    """Weighted cross-entropy per cell plus soft Jaccard of vehicles at the threshold 0.5.
+    """Weighted cross-entropy per cell plus soft Jaccard of what is occupied by anybody, on the observed cells.
 
-    The Jaccard part is taken scene by scene against the binary truth, since IoU is what a forecast is measured by.
+    The Jaccard part is taken scene by scene against the truth at the threshold 0.5, since IoU is what a forecast is
+    measured by. `truth` has `DYNAMIC_CHANNELS`.
     """
+    target, observed = truth[:, :2], truth[:, 4]
     weight = 1.0 + OCCUPIED_WEIGHT * target + FOCUS_WEIGHT * (target - anchor).abs()
+    weight = weight * observed[:, None]
     entropy = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight).sum((1, 2, 3))
     mass = target.sum((1, 2, 3)) + 20.0
     probability = torch.sigmoid(2.0 * logits.amax(1))
-    truth = (target.amax(1) > 0.5).to(logits.dtype)
-    both = (probability * truth).sum((1, 2))
-    either = (probability + truth - probability * truth).sum((1, 2))
+    probability = probability * observed
+    occupied = (target.amax(1) > 0.5).to(logits.dtype) * observed
+    both = (probability * occupied).sum((1, 2))
+    either = (probability + occupied - probability * occupied).sum((1, 2))
     jaccard = 1.0 - (both + 2.0) / (either + 2.0)
     return (0.2 * entropy / mass + jaccard).mean()
 
@@ -70,17 +74,17 @@ def particle_targets(
 def particle_loss(
     particles: Particles, place: Float[Tensor, "B N 2"], told: Bool[Tensor, "B N"], grid: Grid
 ) -> Float[Tensor, ""]:
-    """Huber distance (in units of `POSITION_SCALE_M`) between particles and where they are carried, mass-weighted.
+    """Robust distance between particles and where they are carried, mass-weighted.
 
-    Particles that leave the window are not asked for.
+    The logarithm keeps the few that did something unforeseeable from outweighing all others. Particles that leave the
+    window are not asked for.
     """
     x, y = place.unbind(-1)
     inside = (x > grid.x_min) & (x < grid.x_min + grid.cols * grid.cell)
     inside &= (y > grid.y_min) & (y < grid.y_min + grid.rows * grid.cell)
     weight = particles.mass.amax(-1) * (told & inside)
-    distance = (particles.position - place).square().sum(-1).add(1e-8).sqrt() / POSITION_SCALE_M
-    huber = torch.where(distance < 1.0, 0.5 * distance.square(), distance - 0.5)
-    return (weight * huber).sum() / weight.sum().clamp(min=1.0)
+    error = (particles.position - place).square().sum(-1) / POSITION_SCALE_M**2
+    return (weight * 0.5 * torch.log1p(error)).sum() / weight.sum().clamp(min=1.0)
 
 
 def code_loss(

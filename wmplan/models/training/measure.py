@@ -27,6 +27,7 @@ class Measured:
     """IoU at each imagined step of each scene and model; NaN where neither forecast nor truth holds anything."""
 
     models: tuple[str, ...]
+    groups: tuple[str, ...]
     iou: Float[ndarray, "R S T"]
     seconds: Float[ndarray, "T"]
 
@@ -35,12 +36,15 @@ class Measured:
         return np.nanmean(self.iou[self.models.index(model)], axis=0)
 
     def gain(self, model: str, over: str, seed: int = 0) -> Float[ndarray, "T 3"]:
-        """Mean paired difference of IoU and its 95 % interval, by a bootstrap over scenes."""
+        """Mean paired difference of IoU and its 95 % interval, by a bootstrap over groups of scenes."""
         difference = self.iou[self.models.index(model)] - self.iou[self.models.index(over)]
-        draws = np.random.default_rng(fold_in(seed, "bootstrap")).integers(
-            len(difference), size=(RESAMPLES, len(difference))
-        )
-        means = np.stack([np.nanmean(difference[rows], axis=0) for rows in draws])
+        names = sorted(set(self.groups))
+        member = np.array([names.index(group) for group in self.groups])
+        told = np.isfinite(difference)
+        total = np.stack([np.where(told, difference, 0.0)[member == g].sum(0) for g in range(len(names))])
+        count = np.stack([told[member == g].sum(0) for g in range(len(names))])
+        draws = np.random.default_rng(fold_in(seed, "bootstrap")).integers(len(names), size=(RESAMPLES, len(names)))
+        means = total[draws].sum(1) / np.maximum(count[draws].sum(1), 1)
         low, high = np.nanquantile(means, [0.025, 0.975], axis=0)
         return np.stack([np.nanmean(difference, axis=0), low, high], axis=1)
 
@@ -59,14 +63,14 @@ def measure(
     for first in range(0, len(examples), batch):
         rows = np.arange(first, min(first + batch, len(examples)))
         cut = examples.batch(rows)
-        truth = cut.frames[:, RASTER_HISTORY : RASTER_HISTORY + horizon, :2]
+        truth = cut.frames[:, RASTER_HISTORY : RASTER_HISTORY + horizon]
         latents = torch.stack([_latents(examples.scene_ids[i], samples, network) for i in rows])
         imagined = _imagine(network, cut, latents, horizon)
         present = cut.frames[:, RASTER_HISTORY - 1, :2, None].transpose(1, 2).expand(-1, horizon, -1, -1, -1)
         parts.append(np.stack([_iou(x, truth) for x in (imagined, constant(cut, network, horizon), present)]))
         report(int(rows[-1]) + 1)
     seconds = IMAGINED_STEP_S * np.arange(1, horizon + 1)
-    return Measured(("ar", "cv", "persistence"), np.concatenate(parts, axis=1), seconds)
+    return Measured(("ar", "cv", "persistence"), examples.groups, np.concatenate(parts, axis=1), seconds)
 
 
 def constant(batch: Batch, network: Network, horizon: int) -> Float[Tensor, "B T 2 H W"]:
@@ -95,8 +99,9 @@ def _imagine(network: Network, batch: Batch, latents: Tensor, horizon: int) -> F
     return torch.stack(frames, dim=1)
 
 
-def _iou(forecast: Float[Tensor, "B T 2 H W"], truth: Float[Tensor, "B T 2 H W"]) -> Float[ndarray, "B T"]:
-    """Intersection over union of what is occupied by anybody, at the threshold."""
-    a, b = (x.amax(2) > THRESHOLD for x in (forecast, truth))
+def _iou(forecast: Float[Tensor, "B T 2 H W"], truth: Float[Tensor, "B T 5 H W"]) -> Float[ndarray, "B T"]:
+    """Intersection over union of what is occupied by anybody, at the threshold, on the observed cells."""
+    observed = truth[:, :, 4] > 0.5
+    a, b = ((x[:, :, :2].amax(2) > THRESHOLD) & observed for x in (forecast, truth))
     both, either = (a & b).sum((-1, -2)).double(), (a | b).sum((-1, -2)).double()
     return torch.where(either > 0, both / either.clamp(min=1.0), torch.nan).numpy()

@@ -22,7 +22,9 @@ STAGES = ("tokenizer", "dynamics", "on_policy")
 class Weights:
     """How the parts of the loss add up."""
 
-    place: float = 1.0
+    null_share: float = 0.5
+    """share of scenes that the tokenizer stage rolls without codes"""
+    place: float = 0.5
     """weight of the particles' distance from where their boxes carry them"""
     codes: float = 0.1
     """weight of the cross-entropy on the tokenizer's codes"""
@@ -39,23 +41,32 @@ def stage_loss(
 ) -> Float[Tensor, ""]:
     """The loss of a batch. The stages before the last look at a single step, from future frame `first` on."""
     if stage == "tokenizer":
-        return _tokenizer(network, batch, weights, first)
+        return _tokenizer(network, batch, weights, horizon, generator)
     if stage == "dynamics":
         return _unrolled(network, batch, weights, 1, first, generator)
     return _unrolled(network, batch, weights, horizon, 0, generator)
 
 
-def _tokenizer(network: Network, batch: Batch, weights: Weights, first: int) -> Tensor:
-    now = RASTER_HISTORY - 1 + first
-    state = begin(network, batch.static, batch.frames[:, first : now + 1])
-    place, told = particle_targets(
-        state.particles.position, batch.states[:, now : now + 2], batch.sizes, batch.valid[:, now : now + 2]
-    )
-    target, anchor = batch.frames[:, now + 1, :4], anchor_of(state, network.preset)
-    codes = network.tokenizer.encoder(target, anchor, state.scene)
-    _, decoded = advance(network, state, codes)
-    loss = frame_loss(decoded.logits, target[:, :2], anchor[:, :2])
-    return loss + weights.place * particle_loss(decoded.particles, place[:, 1], told[:, 1], network.preset.grid)
+def _tokenizer(network: Network, batch: Batch, weights: Weights, horizon: int, generator: torch.Generator) -> Tensor:
+    """Rollouts by the codes of the truth, and for `null_share` of the scenes by null codes alone.
+
+    So the null code comes to mean the best forecast without any news, which is where the dynamics start from, and a
+    code tells only what that forecast cannot know.
+    """
+    preset = network.preset
+    span = slice(RASTER_HISTORY - 1, RASTER_HISTORY + horizon)
+    state = begin(network, batch.static, batch.frames[:, :RASTER_HISTORY], remember=False)
+    place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
+    informed = (torch.rand(len(batch.static), 1, 1, generator=generator) >= weights.null_share).float()
+    total = torch.zeros(())
+    for t in range(horizon):
+        truth, anchor = batch.frames[:, RASTER_HISTORY + t], anchor_of(state, preset)
+        codes = informed * network.tokenizer.encoder(truth[:, :4], anchor, state.scene)
+        state, decoded = advance(network, state, codes, remember=False)
+        loss = frame_loss(decoded.logits, truth, anchor[:, :2].detach())
+        loss = loss + weights.place * particle_loss(state.particles, place[:, t + 1], told[:, t + 1], preset.grid)
+        total = total + loss / horizon
+    return total
 
 
 def _unrolled(
@@ -76,18 +87,18 @@ def _unrolled(
     total = weights.latent * knows
     probe = int(torch.randint(horizon, (1,), generator=generator))
     for t in range(horizon):
-        target, anchor = batch.frames[:, now + t + 1, :4], anchor_of(state, preset)
+        truth, anchor = batch.frames[:, now + t + 1], anchor_of(state, preset)
         still = anchor[:, :2].detach()
         action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t])
         logits = predict(network, state, anchor, action, latent)
         if t == probe:  # keeps the tokenizer right on visited states, and gives the codes to predict there
-            wanted = network.tokenizer.encoder(target, anchor.detach(), state.scene)
+            wanted = network.tokenizer.encoder(truth[:, :4], anchor.detach(), state.scene)
             _, rebuilt = advance(network, _detached(state), wanted)
-            own = frame_loss(rebuilt.logits, target[:, :2], still)
+            own = frame_loss(rebuilt.logits, truth, still)
             own = own + weights.place * particle_loss(rebuilt.particles, place[:, t + 1], told[:, t + 1], preset.grid)
             total = total + 0.25 * own + weights.codes * code_loss(logits, wanted.detach(), preset.levels)
         state, decoded = advance(network, state, fsq.likeliest(logits, preset.levels))
-        loss = frame_loss(decoded.logits, target[:, :2], still)
+        loss = frame_loss(decoded.logits, truth, still)
         loss = loss + weights.place * particle_loss(state.particles, place[:, t + 1], told[:, t + 1], preset.grid)
         total = total + loss / horizon
     return total

@@ -1,0 +1,153 @@
+"""`wmplan train`: the learned world model, trained on a store's training scenes and measured on the others."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.progress import say, track
+from wmplan.errors import InputError
+from wmplan.models.checkpoint import save
+from wmplan.models.model_card import Card, Row, rows_of
+from wmplan.models.presets import preset_of
+from wmplan.models.rollout import Network
+from wmplan.models.training import Examples, Progress, Settings, measure
+from wmplan.models.training import train as fit
+from wmplan.randomness import fold_in
+from wmplan.scene import Future, Scene
+from wmplan.sealed import SealedFutures
+from wmplan.store import SceneStore
+
+LINE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What is trained on what."""
+
+    store: str
+    """folder of the store to train on"""
+    out: str
+    """folder of the trained model; a training that was killed goes on from here"""
+    most_scenes: int = 20000
+    """scenes kept in memory (55 kB each), a fixed random choice where the store has more"""
+    validate_on: int = 600
+    """validation scenes that the model is measured on; 0 = none"""
+    note: str = ""
+    """a line for the model card"""
+    settings: Settings = field(default_factory=Settings)
+
+
+def train(config: TrainConfig) -> Path:
+    """The folder of the trained model: `model.safetensors`, `card.json`, `MODEL_CARD.md`.
+
+    Raises:
+        InputError: the store has no training scene, or the folder holds a training of other settings or data.
+    """
+    store, out = SceneStore.open(config.store), Path(config.out)
+    index = store.index()
+    examples = _examples(store, config, "train", config.most_scenes)
+    with _bar() as show:
+        network, curve = fit(examples, config.settings, out, show)
+    metrics = _metrics(network, store, config) if (index["split"] == "val").any() and config.validate_on else ()
+    groups = tuple(sorted(set(examples.groups)))
+    data: dict[str, Any] = {
+        "store_digest": store.digest,
+        "sealed_digest": store.manifest.sealed_digest,
+        "examples_digest": examples.digest,
+        "datasets": ", ".join(sorted(set(index.loc[index["split"] == "train", "dataset"]))),
+        "scenes": len(examples),
+    }
+    settings = asdict(config.settings)
+    card = Card(
+        preset=config.settings.preset,
+        horizon=config.settings.horizon,
+        weights_sha256="",
+        config={key: value if not isinstance(value, tuple) else list(value) for key, value in settings.items()},
+        data=data,
+        groups=groups,
+        metrics=metrics,
+        curve=tuple(curve),
+        notes=(config.note,) if config.note else (),
+    )
+    save(out, network, card)
+    return out
+
+
+def run(config: TrainConfig) -> int:
+    """Train and say where the model is; the exit status."""
+    folder = train(config)
+    say(f"model: {folder}, card: {folder / 'MODEL_CARD.md'}")
+    return 0
+
+
+def _examples(store: SceneStore, config: TrainConfig, split: str, most: int) -> Examples:
+    index = store.index()
+    ids = index.loc[index["split"] == split, "scene_id"].tolist()
+    if not ids:
+        raise InputError(f"{store.path}: no scene of split {split!r}, expected some")
+    if len(ids) > most:
+        ids = sorted(ids, key=lambda name: fold_in(0, "chosen for training", name))[:most]
+    wanted = set(ids)
+    preset = preset_of(config.settings.preset)
+
+    def pairs() -> Iterator[tuple[Scene, Future]]:
+        futures = SealedFutures.open(store.path)
+        for scene, future in zip(store.scenes(), futures.futures(), strict=True):
+            if scene.scene_id in wanted:
+                yield scene, future
+
+    return Examples.build(track(pairs(), f"reading {split} scenes", len(wanted)), preset.grid, config.settings.horizon)
+
+
+def _metrics(network: Network, store: SceneStore, config: TrainConfig) -> tuple[Row, ...]:
+    try:
+        examples = _examples(store, config, "val", config.validate_on)
+    except InputError as error:
+        say(f"not measured: {error}")
+        return ()
+    measured = measure(network, examples, horizon=config.settings.horizon)
+    iou = {name: measured.mean(name) for name in measured.models}
+    rows = rows_of("val", iou, measured.gain("ar", "cv"), measured.seconds, len(examples))
+    for row in rows:
+        say(
+            f"IoU at {row.seconds:g} s: {row.ar:.3f}, constant velocity {row.cv:.3f}, persistence {row.persistence:.3f}; "
+            f"gain {row.gain:+.3f} ({row.gain_low:+.3f} to {row.gain_high:+.3f})"
+        )
+    return rows
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    """A callback that shows stage, step, loss and time left: a bar on a terminal, a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bars
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+        with Bars(*columns, console=Console(stderr=True)) as bars:
+            task = bars.add_task("training", total=1.0)
+            yield lambda progress: bars.update(task, completed=progress.done, description=_line(progress))
+        return
+    last = -np.inf
+
+    def line(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > LINE_EVERY_S:
+            say(f"{_line(progress)}, {progress.done:.0%}")
+            last = time.monotonic()
+
+    yield line
+
+
+def _line(progress: Progress) -> str:
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    return f"{progress.stage} step {progress.step}, loss {progress.loss:.3f}, {minutes}:{seconds:02d} left"
