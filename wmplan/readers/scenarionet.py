@@ -75,12 +75,11 @@ class ScenarioNetReader:
         Raises:
             InputError: if the file is damaged or names code, or a field is missing, mistyped, not finite or absurd.
         """
-        where = path.name
         data = load_pickle(path)
         if not isinstance(data, dict):
-            fail(f"{where}: the pickle", f"holds {brief(data)}", "a ScenarioNet description (a dict)")
-        scene = need(data, "id", str, where)
-        where = f"{where}: scene {scene}"
+            fail(f"{path.name}: the pickle", f"holds {brief(data)}", "a ScenarioNet description (a dict)")
+        scene = need(data, "id", str, f"{path.name}: scene")
+        where = f"{path.name}: scene {scene}"
         metadata = need(data, "metadata", dict, where)
         steps = _whole(need(data, "length", object, where), f"{where}.length")
         times = numbers(need(metadata, "ts", object, f"{where}: metadata"), (steps,), f"{where}: metadata.ts")
@@ -152,8 +151,9 @@ def _tracks(tracks: dict[Any, Any], steps: int, trusted: bool, where: str) -> Ra
 
 def _column(state: dict[str, Any], key: str, where: str) -> ndarray:
     """One field of a state as an array; a column (T, 1) becomes (T,)."""
+    values = need(state, key, object, where)
     try:
-        array = np.asarray(need(state, key, object, where))
+        array = np.asarray(values)
     except ValueError:
         fail(f"{where}.{key}", "is ragged", "an array")
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
@@ -196,13 +196,12 @@ def _map(
         if kind is None or word == NOT_FOR_CARS:
             continue
         if kind == Feature.STOP_SIGN:
-            found.append(
-                (kind, name, numbers(need(feature, "position", object, at), (None,), f"{at}.position")[None, :2])
-            )
+            position = _place(need(feature, "position", object, at), f"{at}.position")
+            found.append((kind, name, position[None]))
             continue
         if kind == Feature.LANE:
-            links += [(name, str(lane)) for lane in feature.get("exit_lanes") or ()]
-            links += [(str(lane), name) for lane in feature.get("entry_lanes") or ()]
+            links += [(name, lane) for lane in _names(feature, "exit_lanes", at)]
+            links += [(lane, name) for lane in _names(feature, "entry_lanes", at)]
             if "polygon" in feature:
                 found.append((Feature.LANE_AREA, name, _outline(feature["polygon"], f"{at}.polygon")))
             if "polyline" not in feature:
@@ -210,6 +209,22 @@ def _map(
         line = "polyline" if "polyline" in feature else "polygon"
         found.append((kind, name, _outline(need(feature, line, object, at), f"{at}.{line}")))
     return found, links
+
+
+def _names(feature: dict[str, Any], key: str, where: str) -> list[str]:
+    """Ids of lanes, written as numbers or strings; absent in maps without links."""
+    lanes = feature.get(key)
+    if lanes is not None and not isinstance(lanes, (list, tuple, set, ndarray)):
+        fail(f"{where}.{key}", f"is {brief(lanes)}", "a list")
+    return [] if lanes is None else [str(lane) for lane in lanes]
+
+
+def _place(values: Any, where: str) -> Float[ndarray, "2"]:
+    """x and y of one point, with or without z."""
+    point = numbers(values, (None,), where)
+    if len(point) not in (2, 3):
+        fail(where, f"has shape {point.shape}", "(2,) or (3,)")
+    return point[:2]
 
 
 def _outline(points: Any, where: str) -> Float[ndarray, "N 2"]:
@@ -235,7 +250,7 @@ def _lights(lights: dict[Any, Any], steps: int, where: str) -> list[RawLight]:
             points = points[(points != 0).any(axis=1)]
         else:
             point = light.get("stop_point")
-            points = np.zeros((0, 2)) if point is None else numbers(point, (None,), f"{at}.stop_point")[None, :2]
+            points = np.zeros((0, 2)) if point is None else _place(point, f"{at}.stop_point")[None]
         found.append(RawLight(str(light.get("lane", key)), points[0] if len(points) else None, states))
     return found
 

@@ -68,8 +68,9 @@ class WomdJsonReader:
             InputError: if the file is damaged, or a field is missing, mistyped, not finite or absurd.
         """
         where = path.name
+        text = read_bytes(path)
         try:
-            data = json.loads(read_bytes(path))
+            data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: is not JSON ({error}), expected one object") from error
         if not isinstance(data, dict):
