@@ -109,11 +109,10 @@ class _Way:
         steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
         arc = np.concatenate([[0.0], np.cumsum(steps)])
         heading = np.unwrap(np.arctan2(*np.diff(points, axis=0).T[::-1]))
-        # Over two segments to each side, so that one crooked point of a map is no bend.
-        padded = np.pad(heading, (2, 2), mode="edge")
-        span = np.maximum(np.interp(arc + 3.0, arc, arc) - np.interp(arc - 3.0, arc, arc), 1.0)
-        turn = padded[3:] - padded[:-3]
-        return _Way(points, arc, turn / span)
+        # Between the middles of segments three apart, so that one crooked point of a map is no bend.
+        turned = np.pad(heading, (2, 2), mode="edge")
+        middle = np.pad(0.5 * (arc[1:] + arc[:-1]), (2, 2), mode="edge")
+        return _Way(points, arc, (turned[3:] - turned[:-3]) / np.maximum(middle[3:] - middle[:-3], 1.0))
 
     def at(self, s: float) -> Float[ndarray, "2"]:
         """The point at arc length `s`, straight on beyond the end."""

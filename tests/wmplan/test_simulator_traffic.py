@@ -150,7 +150,8 @@ def test_a_world_alone_is_the_world_in_a_batch(starts):
 
 
 def test_the_ego_obeys_the_bicycle(starts):
-    controls = np.array([[2.0, 0.05], [-5.0, -0.1], [-9.0, 0.5], [0.0, 0.0]], dtype=np.float32).repeat(10, axis=0)
+    controls = np.array([[2.0, 0.05], [-5.0, -0.1], [-9.0, 0.5], [0.0, 0.0]], dtype=np.float32)
+    controls = controls.repeat([10, 10, 50, 5], axis=0)
     state = world(starts, 0)
     boxes = np.asarray(outcomes(state, jnp.asarray(controls[None])).boxes)[0, :, 0]
     clipped = np.clip(

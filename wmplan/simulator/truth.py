@@ -17,9 +17,12 @@ from wmplan.simulator.traffic import State, step
 
 
 class Outcomes(NamedTuple):
-    """K candidates executed for T steps. `boxes` are x, y, yaw, speed of every row (m, rad, m/s, world frame), the
-    first is the present; `active` whether the row is still on the road; `contact` whether the ego's box overlaps another's;
-    `red` whether the ego's front passed its stop line in this step while its light was red."""
+    """K candidates executed for T steps.
+
+    `boxes` are x, y, yaw, speed of every row (m, rad, m/s, world frame), the first is the present; `active` whether the
+    row is still on the road; `contact` whether the ego's box overlaps another's; `red` whether the ego's front passed
+    its stop line in this step while its light was red.
+    """
 
     boxes: Float[Array, "K T+1 A 4"]
     active: Bool[Array, "K T+1 A"]
