@@ -40,15 +40,17 @@ class About:
 def about(root: Element, scenario: str, header_dt_s: float, raw: RawTracks) -> About:
     """What is known of the recording behind a scenario.
 
-    Not recorded are scenarios tagged `critical` (trajectories optimised towards criticality), set-based predictions
-    (`_S-` in the name), and those whose source names no known recording. Of NGSIM no outcome label may be read: its
-    speeds are raw (accelerations of 30 m/s2).
+    Not recorded are trajectories optimised towards criticality, set-based predictions (`_S-` in the name), and all
+    whose source names no known recording. Of NGSIM no outcome label may be read: its speeds are raw (accelerations of
+    30 m/s2).
     """
     source = (root.get("source") or "").lower()
     words = (name for name, marks in RECORDINGS.items() if any(mark in source for mark in marks))
     dataset = next(words, "sind" if "_SIND-" in scenario else "commonroad")
     tags = {*(root.get("tags") or "").split(), *(tag.tag for tag in root.iterfind("scenarioTags/*"))}
-    recorded = dataset != "commonroad" and "critical" not in tags and "_S-" not in scenario
+    # A planning problem in recorded traffic is tagged critical too; only the optimised traffic has no accelerations.
+    altered = "optimized" in source or ("critical" in tags and root.find("*/trajectory/state/acceleration") is None)
+    recorded = dataset != "commonroad" and not altered and "_S-" not in scenario
     dt_s = SIND_DT_S if dataset == "sind" and not agrees(raw, header_dt_s) else header_dt_s
     return About(dataset, group_of(scenario), dt_s, recorded, recorded and dataset != "ngsim")
 
