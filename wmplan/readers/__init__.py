@@ -49,6 +49,8 @@ READERS: MutableMapping[str, LogReader] = _Readers(
         "womd_tfrecord": "wmplan.readers.womd_tfrecord:WomdTFRecordReader",
         "womd_json": "wmplan.readers.womd_json:WomdJsonReader",
         "scenarionet": "wmplan.readers.scenarionet:ScenarioNetReader",
+        "commonroad": "wmplan.readers.commonroad:CommonRoadReader",
+        "nuplan": "wmplan.readers.nuplan:NuPlanReader",
         "simulator": "wmplan.simulator.reader:SimulatorReader",
     }
 )
