@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from experiments.agreement import AGREEMENT, LOG_REPLAY, OUTCOMES
+from experiments.agreement import LOG_REPLAY
 from experiments.files import write_text
-from experiments.ledger import LEDGER, PER_SCENE, TIMINGS
-from experiments.prepared import stored_config
+from experiments.finished import FinishedStudy
 from experiments.progress import track
 from experiments.report import plots, tables
 from experiments.report.scenes import ScenePictures
@@ -26,50 +24,21 @@ SCENES_SHOWN = 8
 """Scenes with pictures; every scene is in the tables."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a run folder holds."""
-
-    folder: Path
-    about: Mapping[str, Any]
-    agreement: Mapping[str, Any]
-    ledger: pd.DataFrame
-    decisions: pd.DataFrame
-    outcomes: pd.DataFrame
-    timings: pd.DataFrame
-
-    @staticmethod
-    def open(folder: Path) -> Run:
-        """The run folder, read whole but for the controls of the candidates."""
-        import pyarrow.parquet as pq
-
-        names = [name for name in pq.read_schema(folder / LEDGER).names if name not in ("accel", "curvature")]
-        return Run(
-            folder,
-            stored_config(folder),
-            json.loads((folder / AGREEMENT).read_text()),
-            pd.read_parquet(folder / LEDGER, columns=names),
-            pd.read_parquet(folder / PER_SCENE),
-            pd.read_parquet(folder / OUTCOMES),
-            pd.read_parquet(folder / TIMINGS),
-        )
-
-
 def write_report(run: Path, store: Path, model: str) -> Path:
     """Path of the report, after it was written whole into the run folder."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("template.html.j2").render(**contents(Run.open(run), Path(store), model))
+    page = environment.get_template("template.html.j2").render(**contents(FinishedStudy.open(run), Path(store), model))
     return write_text(run / REPORT, page)
 
 
-def contents(run: Run, store: Path, model: str) -> dict[str, Any]:
+def contents(run: FinishedStudy, store: Path, model: str) -> dict[str, Any]:
     """Everything that the template asks for."""
     config = run.about["config"]
     trust = trust_of(model, run.agreement)
     chosen = _scenes_to_show(run)
-    pictures = ScenePictures(run.folder, store, model, config)
-    shown = [pictures.section(scene, run.ledger) for scene in track(chosen, "report", len(chosen))]
+    pictures = ScenePictures(run, store, model)
+    shown = [pictures.section(scene) for scene in track(chosen, "report", len(chosen))]
     unseen, everything = run.agreement["scenes"]["unseen"], run.agreement["scenes"]["all"]
     subset = "unseen" if unseen >= 5 else "all"
     return {
@@ -108,7 +77,7 @@ def contents(run: Run, store: Path, model: str) -> dict[str, Any]:
     }
 
 
-def _cards(run: Run) -> list[dict[str, str]]:
+def _cards(run: FinishedStudy) -> list[dict[str, str]]:
     decisions, imagined = run.decisions, int(run.timings["imagined"].sum())
     counts = decisions["status"].value_counts()
     return [
@@ -143,7 +112,7 @@ def _planners_text(subset: str, unseen: int, everything: int) -> str:
     )
 
 
-def _planner_table(run: Run, subset: str) -> str:
+def _planner_table(run: FinishedStudy, subset: str) -> str:
     medians = run.timings.groupby("planner")["seconds"].median()
     chosen = run.ledger[run.ledger["chosen"]].groupby("planner")
     cost, p = chosen["cost"].mean(), chosen["support_p"].median() if "support_p" in run.ledger else {}
@@ -225,7 +194,7 @@ def _agreement_table(agreement: Mapping[str, Any]) -> str:
     return tables.table(pd.DataFrame(rows), text=("figure", "scenes", "note"))
 
 
-def _failure_table(run: Run) -> str:
+def _failure_table(run: FinishedStudy) -> str:
     trouble = run.decisions[run.decisions["status"] != "planned"][["scene_id", "planner", "status", "message"]]
     skipped = pd.DataFrame(run.agreement["skipped"], columns=["scene_id", "why"])
     skipped = skipped.rename(columns={"why": "message"}).assign(planner=LOG_REPLAY, status="not compared")
@@ -233,7 +202,7 @@ def _failure_table(run: Run) -> str:
     return tables.table(both, text=("scene_id", "planner", "status", "message")) if len(both) else ""
 
 
-def _scenes_to_show(run: Run) -> list[str]:
+def _scenes_to_show(run: FinishedStudy) -> list[str]:
     """Scenes where planners differ most, where the executed plan ranked worst, and others at equal steps."""
     everything = sorted(run.decisions["scene_id"].unique())
     picked: list[str] = []

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from experiments import assembly
-from experiments.ledger import shard_path
+from experiments.finished import FinishedStudy, plans_of
 from experiments.report import tables
-from experiments.report.pictures import figure, plot_film, plot_scene
+from experiments.report.pictures import figure, plot_film
 from experiments.report.plots import png
 from wmplan.contracts import IMAGINED_STEP_S, WorldModel
-from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank, fold_in
 from wmplan.raster import footprints, rasterize, rasterize_future
 from wmplan.scene import Future, Scene
@@ -48,15 +43,15 @@ class Section:
 class ScenePictures:
     """Draws sections of scenes of one study; imagines again what the films show, with the study's own noise."""
 
-    def __init__(self, run: Path, store: Path, model: str, config: Mapping[str, Any]) -> None:
-        self.run, self.config = run, config
+    def __init__(self, study: FinishedStudy, store: Path, model: str) -> None:
+        self.study, self.config = study, study.about["config"]
         self.store, self.sealed = SceneStore.open(store), SealedFutures.open(store)
-        self.model: WorldModel = assembly.build_model(model, config["horizon_s"])
+        self.model: WorldModel = assembly.build_model(model, self.config["horizon_s"])
 
-    def section(self, scene_id: str, ledger: pd.DataFrame) -> Section:
+    def section(self, scene_id: str) -> Section:
         """The section of one scene."""
         scene, future = self.store.scene(scene_id), self.sealed.future(scene_id)
-        rows = ledger[ledger["scene_id"] == scene_id]
+        rows = self.study.ledger[self.study.ledger["scene_id"] == scene_id]
         film, caption = self._film(scene, future, rows)
         return Section(
             anchor=f"scene-{scene_id}",
@@ -64,23 +59,19 @@ class ScenePictures:
             subtitle=f"{scene.dataset}; ego {scene.ego_id} at {scene.ego.states[0, -1, 3]:.1f} m/s, "
             f"{int(scene.agents.valid[:, -1].sum())} road users, "
             f"{'route from the map' if scene.route_on_map else 'no lane near the ego: route straight ahead'}",
-            picture=self._picture(scene, future),
+            picture=self._picture(scene_id),
             has_future=bool(future.ego.valid[0].any()),
             film=film,
             film_caption=caption,
             table=tables.ranking(rows, COLUMNS) if len(rows) else "",
         )
 
-    def _picture(self, scene: Scene, future: Future) -> str:
+    def _picture(self, scene_id: str) -> str:
         """All candidates of each optimizer side by side."""
         names = sorted(self.config["optimizers"])
         fig, axes = figure(4.9 * len(names), 4.0, columns=len(names))
         for ax, name in zip(axes[0], names):
-            rows = self._rows(scene.scene_id, name)
-            plans = _plans(rows, float(scene.ego.states[0, -1, 3])) if len(rows) else None
-            chosen = np.flatnonzero(rows["chosen"])
-            costs = np.where(rows["eligible"], rows["cost"], np.inf) if len(rows) else None
-            plot_scene(scene, plans, costs, int(chosen[0]) if len(chosen) else None, future, name, ax)
+            self.study.plot(scene_id, name, ax)
         return png(fig)
 
     def _film(self, scene: Scene, future: Future, rows: pd.DataFrame) -> tuple[str, str]:
@@ -89,9 +80,9 @@ class ScenePictures:
         if not len(chosen):
             return "", ""
         best = chosen.iloc[0]
-        mine = self._rows(scene.scene_id, best["planner"])
-        plans = _plans(mine[mine["chosen"]], float(scene.ego.states[0, -1, 3]))
         raster = rasterize(scene, self.model.grid)
+        mine = self.study.candidates(scene.scene_id, best["planner"])
+        plans = plans_of(mine[mine["chosen"]], raster.start.speed)
         noise = NoiseBank(fold_in(self.config["seed"], scene.scene_id, "imagine"), self.config["samples"])
         imagined = self.model.imagine(self.model.encode(raster), plans, noise)
         steps = imagined.occupancy.shape[2]
@@ -106,21 +97,6 @@ class ScenePictures:
         caption = (
             f"Occupancy over time under the plan of {best['planner']}: imagined (mean of {noise.samples} samples, and "
             "one of them) against what the log recorded under the ego's <i>own</i> action. Dark blue: vehicles; "
-            "magenta: pedestrians and cyclists; orange: the ego's footprint. The frame is fixed at the ego's pose at t0."
+            "magenta: pedestrians and cyclists; orange: the ego's footprint. The frame stays at the ego's pose at t0."
         )
         return png(fig), caption
-
-    def _rows(self, scene_id: str, planner: str) -> pd.DataFrame:
-        """One decision's rows with their controls."""
-        path = shard_path(self.run, scene_id)
-        names = ["planner", "row", "accel", "curvature", "cost", "chosen", "eligible"]
-        if not path.exists():
-            return pd.DataFrame(columns=names)
-        return (
-            pq.read_table(path, columns=names, filters=[("planner", "=", planner)]).to_pandas().reset_index(drop=True)
-        )
-
-
-def _plans(rows: pd.DataFrame, speed: float) -> Plans:
-    controls = np.stack([np.stack(list(rows["accel"])), np.stack(list(rows["curvature"]))], axis=-1)
-    return Plans.from_controls(controls.astype(np.float64), speed)
