@@ -19,7 +19,7 @@ from wmplan.scene import STEP_S
 
 STEPS_PER_FRAME = round(IMAGINED_STEP_S / STEP_S)
 FLOOR = 0.05
-"""Imagined occupancy at or below this is nothing: it would need 14 such cells to matter at the contact level."""
+"""Imagined occupancy at or below this is nothing: no overlap with it can reach a contact level."""
 MAX_SPEED_MPS = 45.0
 """Imagined velocities are cut to this before anything is traced back along them."""
 

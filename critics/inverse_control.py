@@ -231,7 +231,8 @@ def _extrapolated(raster: SceneRaster, time_s: float) -> Float64[ndarray, "S Z"]
 
 def _pool(key: ndarray, mass: ndarray, speed: ndarray, x: ndarray, size: int) -> Float64[ndarray, "S N"]:
     # bincount adds in the order of the cells, bin by bin, so one candidate's sums do not know of another's.
-    return np.stack([np.bincount(key, weight, size) for weight in (mass, mass * speed, mass * x)])
+    sums = [np.bincount(key, weight, size) for weight in (mass, mass * speed, mass * x)]
+    return np.stack(sums).astype(np.float64)  # bincount of nothing gives integers
 
 
 def _ridge(features: ndarray, commands: ndarray, ridge: float) -> dict[str, ndarray]:

@@ -42,10 +42,10 @@ class TaskConfig:
 
     horizon: int = 6
     """Imagined steps of 0.5 s that are judged; the world model's horizon."""
-    vehicle_level: float = 0.2
-    """Overlap with vehicles that counts as contact: 0.25 where two edges touch exactly between cells."""
-    vru_level: float = 0.12
-    """Overlap with pedestrians and cyclists that counts as contact: they are narrower than a coarse cell."""
+    vehicle_level: float = 0.12
+    """Overlap with vehicles that counts as contact; with exact boxes on 1 m cells 2 % of close calls come out wrong."""
+    vru_level: float = 0.1
+    """Overlap with pedestrians and cyclists that counts as contact: they are narrower than a cell of 1 m."""
     discount: float = 0.9
     """Factor per imagined step of the collision cost: later is less certain."""
     rear_weight: float = 0.2

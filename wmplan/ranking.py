@@ -141,7 +141,7 @@ class Ranking:
                 counted["infeasible " + "+".join(str(flag.name).lower() for flag in Infeasible if flag & flags)] += 1
             else:
                 reason = self.judgement.reasons[row].split(";")[0]
-                counted[reason.split(" 0.")[0] if reason.startswith("support p") else reason or "non-finite cost"] += 1
+                counted["support p" if reason.startswith("support p") else reason or "non-finite cost"] += 1
         return counted
 
     def frame(self) -> pd.DataFrame:
