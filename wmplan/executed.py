@@ -66,7 +66,7 @@ def executed(scene: Scene, future: Future, start: Start, horizon_steps: int) -> 
     return Executed(plan, float(np.hypot(gap[:, 0], gap[:, 1]).max()), "")
 
 
-def _fit(recorded: Float64[ndarray, "T+1 4"], controls: Float64[ndarray, "T 2"]) -> Float64[ndarray, "T 2"]:
+def _fit(recorded: Float64[ndarray, "S 4"], controls: Float64[ndarray, "U 2"]) -> Float64[ndarray, "U 2"]:
     """Controls that minimise the weighted residuals, by Gauss-Newton with halved steps where one does not help."""
     residual = _residuals(recorded, controls[None])[0]
     size = controls.size
@@ -87,7 +87,7 @@ def _fit(recorded: Float64[ndarray, "T+1 4"], controls: Float64[ndarray, "T 2"])
     return controls
 
 
-def _residuals(recorded: Float64[ndarray, "T+1 4"], controls: Float64[ndarray, "N T 2"]) -> Float64[ndarray, "N R"]:
+def _residuals(recorded: Float64[ndarray, "S 4"], controls: Float64[ndarray, "N U 2"]) -> Float64[ndarray, "N R"]:
     start = np.broadcast_to(recorded[0], (len(controls), 4))
     states = bicycle.forward(start, controls, STEP_S)[:, 1:]
     moves = np.minimum(recorded[1:, 3], 2.0) / 2.0  # at standstill a heading says nothing of the controls

@@ -24,10 +24,10 @@ AHEAD_RAD = np.deg2rad(30.0)
 class Traffic:
     """Recorded boxes at t0 (step 0) to step T: x, y, yaw, length, width; speed; whether they are there."""
 
-    boxes: Float[ndarray, "A T+1 5"]
-    speed: Float[ndarray, "A T+1"]
-    velocity: Float[ndarray, "A T+1 2"]
-    valid: Bool[ndarray, "A T+1"]
+    boxes: Float[ndarray, "A S 5"]
+    speed: Float[ndarray, "A S"]
+    velocity: Float[ndarray, "A S 2"]
+    valid: Bool[ndarray, "A S"]
 
     @staticmethod
     def of(tracks: Tracks) -> Traffic:
@@ -77,7 +77,7 @@ def touching(
 
 
 def first_contacts(
-    states: Float[ndarray, "K T+1 4"], length: float, width: float, traffic: Traffic, road: RealRoad
+    states: Float[ndarray, "K S 4"], length: float, width: float, traffic: Traffic, road: RealRoad
 ) -> FirstContacts:
     """First contact of each plan with each track after t0, and its fault by nuPlan's rules.
 
@@ -120,7 +120,7 @@ def bearing(ego: Float[ndarray, "N 5"], other: Float[ndarray, "N 5"]) -> Float[n
 
 
 def ttc_fails(
-    states: Float[ndarray, "K T+1 4"],
+    states: Float[ndarray, "K S 4"],
     length: float,
     width: float,
     traffic: Traffic,
