@@ -157,9 +157,14 @@ def test_the_named_ego_goes_before_the_last_object(tmp_path: Path) -> None:
 
 
 def test_a_last_object_that_is_no_recording_car_is_no_ego(tmp_path: Path) -> None:
+    """The recording car is a vehicle, and sees itself throughout."""
     data = scene()
     data["objects"].append(data["objects"].pop(1))
     assert read(tmp_path, data).recorded_ego is None
+    data["objects"][2] = mover("vehicle", (9020.0, -3000.0), 0.5, 8.0, gone=range(1))
+    assert read(tmp_path, data).recorded_ego is None
+    data["objects"][2] = mover("vehicle", (9020.0, -3000.0), 0.5, 8.0)
+    assert read(tmp_path, data).recorded_ego == "2"
 
 
 def test_lights_are_read_at_their_times(tmp_path: Path) -> None:
