@@ -15,7 +15,7 @@ from numpy import ndarray
 from optimizers.limits import Limits, project
 from optimizers.motion import Motion, motion_of
 from optimizers.noise import coloured
-from optimizers.nominal import initial_std, nominal_controls
+from optimizers.nominal import NOMINALS, initial_std, nominal_controls
 from optimizers.settings import digest_of, per_round, require
 from wmplan import bridge
 from wmplan.contracts import Proposal
@@ -32,9 +32,9 @@ class CemConfig:
     """Rounds that share the budget."""
     horizon_steps: int = 30
     """Steps of 0.1 s."""
-    elites: int = 8
+    elites: int = 6
     """Cheapest candidates that the next mean and standard deviation are taken from."""
-    keep: int = 4
+    keep: int = 3
     """Cheapest candidates so far that compete for elite again, at the cost they had: nothing is evaluated twice."""
     momentum: float = 0.1
     """Weight of the old mean and standard deviation."""
@@ -57,6 +57,9 @@ class CemConfig:
 
     def __post_init__(self) -> None:
         k = per_round("CemConfig", self.budget, self.rounds)
+        require("CemConfig", "nominal", self.nominal, self.nominal in NOMINALS, f"one of {NOMINALS}")
+        for name in ("accel_std_mps2", "lateral_std_mps2", "curvature_std_pm"):
+            require("CemConfig", name, getattr(self, name), getattr(self, name) > 0.0, "a positive number")
         require("CemConfig", "horizon_steps", self.horizon_steps, self.horizon_steps >= 1, "1 or more")
         require("CemConfig", "elites", self.elites, 2 <= self.elites <= k, f"2 to {k} (the candidates of a round)")
         require("CemConfig", "keep", self.keep, 0 <= self.keep <= self.elites, f"0 to {self.elites} (elites)")

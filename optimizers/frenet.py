@@ -144,7 +144,7 @@ def to_plane(
 
 
 def controls_along(states: Float[Array, "T 4 K"]) -> Float[Array, "S U K"]:
-    """Acceleration and curvature that follow the states: the inverse bicycle; curvature 0 where the car hardly moves."""
+    """Acceleration and curvature that follow the states (inverse bicycle); curvature 0 where the car hardly moves."""
     speed = states[:, 3]
     accel = jnp.diff(speed, axis=0) / STEP_S
     distance = 0.5 * (speed[:-1] + speed[1:]) * STEP_S

@@ -65,7 +65,7 @@ class LatticeConfig:
 
 
 class Grid(NamedTuple):
-    """Candidates as end time (s), end speed and end offset (both as fractions of their ranges), kind, and density level.
+    """Candidates: end time (s), end speed and end offset (both as fractions of their ranges), kind, density level.
 
     The fraction of an end speed runs from the slowest to the fastest (kind `FRACTION`: of the target speed, as far as
     those allow), of an end offset from -1 to 1.
@@ -124,10 +124,11 @@ class Lattice:
         return _tell(state, bridge.controls_to_jax(controls), bridge.costs_to_jax(costs))
 
     def finalists(self, state: LatticeState) -> Proposal:
-        """The best candidate, and the few best smoothed; flagged `SMOOTHING` where no smooth profile exists near one."""
+        """The best candidate, and the few best smoothed, flagged `SMOOTHING` where no smooth profile is near."""
         raw = bridge.controls_to_numpy(state.top)
         told = np.isfinite(np.asarray(state.top_costs))
-        speed, accel, curvature = (float(state.motion[i]) for i in range(3))
+        motion = state.motion
+        speed, accel, curvature = (float(x) for x in (motion.speed, motion.accel, motion.curvature))
         paths = Plans.from_controls(raw, speed)
         results = smoothing.smooth_all(
             self.config.smoothing, self.config.limits, paths.select(np.flatnonzero(told)), accel, curvature
@@ -208,8 +209,8 @@ def grid_of(horizon_steps: int, at_least: int) -> tuple[tuple[float, ...], ...]:
 
 def _grid(config: LatticeConfig) -> Grid:
     end, speed, offset, kind, level = np.array(grid_of(config.horizon_steps, 3 * config.budget)).T
-    numbers = (jnp.asarray(value, jnp.float32) for value in (end, speed, offset))
-    return Grid(*numbers, jnp.asarray(kind, jnp.int32), jnp.asarray(level, jnp.int32))
+    ends, speeds, offsets = (jnp.asarray(value, jnp.float32) for value in (end, speed, offset))
+    return Grid(ends, speeds, offsets, jnp.asarray(kind, jnp.int32), jnp.asarray(level, jnp.int32))
 
 
 @partial(jax.jit, static_argnames="config")

@@ -18,7 +18,7 @@ MOVING_M = 0.03
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a drivable plan. Curvature is bounded by the steering at low speed and by lateral acceleration above."""
+    """Bounds of a drivable plan. Steering bounds curvature at low speed, lateral acceleration above."""
 
     max_speed_mps: float = 40.0
     """Highest speed, m/s."""
@@ -88,7 +88,7 @@ def speeds(controls: Float[Array, "T U K"], motion: Motion) -> Float[Array, "T+1
 def reasons(
     controls: Float[Array, "T U K"], speed: Float[Array, "T+1 K"], limits: Limits, slack: float = 1e-4
 ) -> Int32[Array, "K"]:
-    """Why each candidate cannot be driven, as bits of `Infeasible`; 0 where it can. `slack` is relative, for rounding."""
+    """Why each candidate cannot be driven, bits of `Infeasible`; 0 where it can. `slack` is relative, for rounding."""
     accel, curvature = controls[:, 0], controls[:, 1]
     more = 1.0 + slack
     faster = jnp.maximum(speed[:-1], speed[1:])

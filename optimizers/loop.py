@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
@@ -17,6 +17,7 @@ FINALISTS = -1
 """The round number of finalists."""
 
 
+@runtime_checkable
 class Evaluate(Protocol):
     """Prices plans, one cost a row, lower is better.
 

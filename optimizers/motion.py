@@ -21,7 +21,7 @@ SHORTEST_SPACING_M = 1e-2
 
 
 class Route(NamedTuple):
-    """A curve through the route's points, twice continuously differentiable, straight beyond both ends.
+    """A curve through the route's points, twice continuously differentiable between them, straight beyond both ends.
 
     The parameter is metres along the polyline; `second` holds the second derivatives at the points.
     """
@@ -96,9 +96,8 @@ def place(route: Route, s: Float[Array, "..."]) -> Place:
     a = 1.0 - b
     beyond = (u - cell - b) * route.spacing
     h = route.spacing
-    p0, p1, m0, m1 = (
-        (table[i, 0], table[i, 1]) for table in (route.points[:-1], route.points[1:], route.second[:-1], route.second[1:])
-    )  # fmt: skip
+    tables = (route.points[:-1], route.points[1:], route.second[:-1], route.second[1:])
+    p0, p1, m0, m1 = ((table[i, 0], table[i, 1]) for table in tables)
     value, first, second = [], [], []
     for axis in range(2):
         tangent = (p1[axis] - p0[axis]) / h + h / 6.0 * ((3 * b**2 - 1) * m1[axis] - (3 * a**2 - 1) * m0[axis])
@@ -131,11 +130,13 @@ def nearest_to_ego(route: Route) -> Float[Array, ""]:
 
 @functools.cache
 def _spline_matrices(n: int) -> tuple[Float64[ndarray, "R R"], Float64[ndarray, "R R"]]:
-    """Two matrices for n points of unit spacing: smoothing, and second derivatives of the natural cubic spline."""
+    """Two matrices for n points of unit spacing: smoothing, and second derivatives of the cubic spline."""
     third = np.diff(np.eye(n), n=3, axis=0)
     smoother = np.linalg.inv(np.eye(n) + ROUTE_SMOOTHING * third.T @ third)
     system = np.eye(n)
     right = np.zeros((n, n))
+    # At both ends the curvature of the next point goes on: a route that starts inside a turn keeps its heading.
+    system[0, 1] = system[-1, -2] = -1.0
     for i in range(1, n - 1):
         system[i, i - 1 : i + 2] = 1.0, 4.0, 1.0
         right[i, i - 1 : i + 2] = 6.0, -12.0, 6.0

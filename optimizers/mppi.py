@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from numpy import ndarray
 from optimizers.limits import Limits, project
 from optimizers.motion import Motion, motion_of
 from optimizers.noise import coloured
-from optimizers.nominal import initial_std, nominal_controls
+from optimizers.nominal import NOMINALS, initial_std, nominal_controls
 from optimizers.settings import digest_of, per_round, require
 from wmplan import bridge
 from wmplan.contracts import Proposal
@@ -39,10 +39,10 @@ class MppiConfig:
     temperature: float | None = None
     """A fixed temperature, in units of cost, instead."""
     control_cost: float = 0.0
-    """Weight of the importance-sampling term `mean' std^-2 (control - mean)`; 0 leaves the cost as the critic gave it."""
+    """Weight of the importance-sampling term `mean' std^-2 (control - mean)`; 0 leaves the critic's cost alone."""
     noise_exponent: float = 2.0
     """Colour of the noise: 0 white, 1 pink, 2 red."""
-    std_decay: float = 0.7
+    std_decay: float = 0.85
     """Factor on the standard deviation from round to round; 1 is the classic form."""
     accel_std_mps2: float = 1.2
     """Standard deviation of acceleration, m/s2."""
@@ -57,6 +57,9 @@ class MppiConfig:
 
     def __post_init__(self) -> None:
         per_round("MppiConfig", self.budget, self.rounds)
+        require("MppiConfig", "nominal", self.nominal, self.nominal in NOMINALS, f"one of {NOMINALS}")
+        for name in ("accel_std_mps2", "lateral_std_mps2", "curvature_std_pm"):
+            require("MppiConfig", name, getattr(self, name), getattr(self, name) > 0.0, "a positive number")
         require("MppiConfig", "horizon_steps", self.horizon_steps, self.horizon_steps >= 1, "1 or more")
         require("MppiConfig", "effective_samples", self.effective_samples, self.effective_samples >= 1.0, "1 or more")
         warm = self.temperature is None or self.temperature > 0.0
@@ -138,15 +141,15 @@ def weights(costs: Float[Array, "K"], temperature: Float[Array, ""]) -> Float[Ar
 def temperature_for(costs: Float[Array, "K"], effective_samples: float) -> Float[Array, ""]:
     """The temperature at which 1 / sum(weights^2) is `effective_samples`, by bisection of its logarithm.
 
-    Where ties at the bottom or too few finite costs leave no such temperature, the nearest end of the range: a millionth
-    or a million times the costs' range.
+    Where ties at the bottom or too few finite costs leave no such temperature, the nearest end of the range: a
+    millionth or a million times the costs' range.
     """
     finite = jnp.isfinite(costs)
     lowest = jnp.where(finite, costs, jnp.inf).min()
     span = jnp.where(finite, costs - lowest, 0.0).max()
     span = jnp.where(finite.any() & (span > 0.0), span, 1.0)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = 0.5 * (low + high)
         enough = 1.0 / jnp.maximum((weights(costs, span * jnp.exp(middle)) ** 2).sum(), 1e-30) >= effective_samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from optimizers.limits import Limits, curvature_bound
 from optimizers.motion import Motion, nearest, nearest_to_ego, place
 from wmplan.scene import STEP_S
 
-Nominal = Literal["route", "keep", "zero"]
+NOMINALS = ("route", "keep", "zero")
 COMFORT_ACCEL_MPS2 = 1.5
 COMFORT_BRAKE_MPS2 = 2.0
 REACTION_S = 1.0
@@ -60,7 +60,7 @@ def _follow_route(motion: Motion, fade: Float[Array, "T"], limits: Limits) -> Fl
     curve_speed = jnp.sqrt(CURVE_ACCEL_MPS2 / jnp.maximum(jnp.abs(at.curvature), 1e-3))
     along = jnp.arange(count) * route.spacing
 
-    def step(carry: tuple[Array, ...], weight: Array) -> tuple[tuple[Array, ...], Array]:
+    def step(carry: Any, weight: Array) -> tuple[Any, Array]:
         x, y, yaw, speed, before, guess = carry
         s = nearest(route, x, y, guess)
         ahead = jnp.maximum(along - s, 0.0)

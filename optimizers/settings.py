@@ -27,7 +27,7 @@ def per_round(owner: str, budget: int, rounds: int) -> int:
     return budget // rounds
 
 
-def require(owner: str, field: str, value: float, allowed: bool, expected: str) -> None:
+def require(owner: str, field: str, value: Any, allowed: bool, expected: str) -> None:
     """Nothing, where the value is allowed.
 
     Raises:

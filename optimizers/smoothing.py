@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ class SmoothingConfig:
     lateral_weight: float = 1.0
     """Weight of squared metres to the side of the path."""
     curvature_rate_weight: float = 5.0
-    """Weight of squared curvature rate, times the fourth power of the typical speed (so: of lateral jerk, in effect)."""
+    """Weight of squared steps of curvature, times the fourth power of the mean speed (in effect: of lateral jerk)."""
 
     def __post_init__(self) -> None:
         for name in ("max_jerk_mps3", "corridor_m", "position_weight", "jerk_weight", "lateral_weight"):
@@ -173,9 +174,15 @@ class _Program:
         import cvxpy as cp
 
         # Adapting rho by the clock would make the answer depend on the machine's load.
-        options = {"eps_abs": 1e-6, "eps_rel": 1e-6, "max_iter": 20000, "polishing": True}
-        self.problem.solve(solver=cp.OSQP, warm_start=warm, adaptive_rho=1, adaptive_rho_interval=50, **options)
-        return self.problem.status == cp.OPTIMAL
+        options = {"eps_abs": 1e-6, "eps_rel": 1e-6, "max_iter": 8000, "polishing": True, "adaptive_rho_interval": 50}
+        with warnings.catch_warnings():
+            # An inaccurate solution is told as a warning; here the certificate judges it.
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                self.problem.solve(solver=cp.OSQP, warm_start=warm, **options)
+            except cp.SolverError:
+                return False
+        return self.problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
 
 
 class _Longitudinal(_Program):
