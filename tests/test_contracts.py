@@ -13,6 +13,9 @@ from critics import Composite, InverseControlProbe, LoggedAction, SupportDensity
 from optimizers import OPTIMIZERS, make
 from wmplan.contracts import GRIDS, Context, Imagined, Proposal, SceneRaster, Terms
 from wmplan.models import MODELS, ConstantVelocity, load_model
+from wmplan.models.ar import Autoregressive
+from wmplan.models.presets import preset_of
+from wmplan.models.rollout import Network
 from wmplan.plans import Plans, Start
 from wmplan.randomness import NoiseBank
 from wmplan.raster import rasterize
@@ -42,6 +45,16 @@ def rasters(grid_name: str = "nano") -> list[SceneRaster]:
 def test_world_models(name: str, grid_name: str) -> None:
     scenes = rasters(grid_name)
     check_world_model(load_model(name, GRIDS[grid_name]), scenes, some_plans(scenes[0].start), reactive=False)
+
+
+def test_the_learned_world_model_with_any_weights() -> None:
+    torch.manual_seed(0)
+    network = Network(preset_of("nano"))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))  # as made, its last layers are zero and nothing reacts
+    scenes = rasters()[:1]
+    check_world_model(Autoregressive(network, "any"), scenes, some_plans(scenes[0].start).select([0, 3, 6]), samples=2)
 
 
 class Wrapped:

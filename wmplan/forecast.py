@@ -4,8 +4,8 @@ Everything is counted within a scene first; scenes are then pooled or averaged u
 the log says something of (`observed`) count. The forecast is the mean over the M imagined samples.
 
 IoU compares what is above a threshold; a pedestrian is smaller than a cell of the coarse grids and seldom reaches it,
-so that there `soft_iou` (sum of p y over sum of p + y - p y) is the figure to read. Brier score and NLL take the drawn
-coverage as the truth, on the cells where the log has or had something within two cells (the same cells for every
+so that there `soft_iou` (sum of min(p, y) over sum of max(p, y)) is the figure to read. Brier score and NLL take the
+drawn coverage as the truth, on the cells where the log has or had something within two cells (the same cells for every
 model): the NLL of a perfect forecast is the entropy of the soft edges, not zero.
 """
 
@@ -128,8 +128,8 @@ def score_frames(
         seconds=config.seconds,
         intersection=total(hard_p & hard_y),
         union=total(hard_p | hard_y),
-        soft_intersection=total(p * y),
-        soft_union=total(p + y - p * y),
+        soft_intersection=total(torch.minimum(p, y)),
+        soft_union=total(torch.maximum(p, y)),
         brier=total((p - y) ** 2 * counted),
         nll=total(bits * counted),
         cells=total(counted),

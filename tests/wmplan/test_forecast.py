@@ -57,6 +57,7 @@ def test_the_truth_itself_scores_one_and_boxes_at_constant_velocity_are_the_trut
             one = table([score_frames("truth", raster, forecast, truth)])
             vehicles = one[one["channel"] == "vehicle"]
             assert (vehicles["iou"] > 0.995).all()
+            assert (vehicles["soft_iou"] > 0.995).all()
             assert (vehicles["brier"] < 1e-4).all()
             assert one[one["channel"] == "vru"]["iou"].isna().all()
 

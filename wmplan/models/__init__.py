@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from wmplan.contracts import GRIDS, Grid, WorldModel
 from wmplan.errors import InputError
@@ -31,9 +32,9 @@ def load_model(spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6) -
         return MODELS[str(spec)](grid, horizon)
     if not Path(spec).is_dir():
         raise InputError(f"model {spec}: not found, expected one of {', '.join(sorted(MODELS))} or a checkpoint folder")
-    from wmplan.models import checkpoint  # imports the learned model, which imports this package
+    from wmplan.models.checkpoint import load  # brings the learned model, which imports this package
 
-    return checkpoint.load(Path(spec))
+    return cast(WorldModel, load(Path(spec)))  # its attributes are read-only, which a Protocol's plain ones forbid
 
 
 __all__ = ["MODELS", "ConstantVelocity", "Persistence", "load_model"]
