@@ -118,7 +118,8 @@ def _metrics(network: Network, store: SceneStore, config: TrainConfig) -> tuple[
     rows = rows_of("val", iou, measured.gain("ar", "cv"), measured.seconds, len(examples))
     for row in rows:
         say(
-            f"IoU at {row.seconds:g} s: {row.ar:.3f}, constant velocity {row.cv:.3f}, persistence {row.persistence:.3f}; "
+            f"IoU at {row.seconds:g} s: {row.ar:.3f}, constant velocity {row.cv:.3f}, "
+            f"persistence {row.persistence:.3f}; "
             f"gain {row.gain:+.3f} ({row.gain_low:+.3f} to {row.gain_high:+.3f})"
         )
     return rows

@@ -50,7 +50,8 @@ class Autoregressive:
             InputError: if the raster has another grid than the model.
         """
         if raster.grid != self.grid:
-            raise InputError(f"scene {raster.scene_id}: raster has grid {raster.grid}, expected the model's {self.grid}")
+            found = f"scene {raster.scene_id}: raster has grid {raster.grid}"
+            raise InputError(f"{found}, expected the model's {self.grid}")
         return Context(raster, begin(self.network, raster.static[None], raster.history[None]))
 
     @torch.inference_mode()
@@ -62,8 +63,8 @@ class Autoregressive:
         """
         preset, candidates, samples = self.network.preset, len(plans), noise.samples
         if plans.controls.shape[1] < self.horizon * STRIDE:
-            seconds = self.horizon * IMAGINED_STEP_S
-            raise InputError(f"plans last {plans.horizon_s:.1f} s, expected at least the model's horizon {seconds:.1f} s")
+            wanted = f"expected at least the model's horizon {self.horizon * IMAGINED_STEP_S:.1f} s"
+            raise InputError(f"plans last {plans.horizon_s:.1f} s, {wanted}")
         finite = torch.from_numpy(np.isfinite(plans.states).all((1, 2)))
         drawn = footprints(plans, context.raster.start, self.grid)[:, : self.horizon + 1]
         states = torch.nan_to_num(torch.from_numpy(plans.states[:, ::STRIDE]), posinf=0.0, neginf=0.0)
@@ -105,5 +106,3 @@ def scene_latents(noise: NoiseBank, values: int) -> Int[Tensor, "M"]:
     """
     order = np.argsort(NoiseBank(noise.seed, 1).uniform("scene latent", 0, (values,))[0], kind="stable")
     return torch.from_numpy(order[np.arange(noise.samples) % values])
-
-

@@ -40,6 +40,8 @@ class Preset:
     def __post_init__(self) -> None:
         if self.grid.rows % self.patch or self.grid.cols % self.patch or log2(self.patch) % 1:
             raise ValueError(f"Preset.patch is {self.patch}, expected a power of two that divides the grid's side")
+        if min(self.levels) < 3:
+            raise ValueError(f"Preset.levels is {self.levels}, expected at least 3 in every dimension")
         if self.width % self.heads:
             raise ValueError(f"Preset.heads is {self.heads}, expected a divisor of the width {self.width}")
 

@@ -96,7 +96,7 @@ def imagine_step(
     return state, decoded, codes
 
 
-def ego_steps(states: Float[Tensor, "B T+1 4"]) -> Float[Tensor, "B T 4"]:
+def ego_steps(states: Float[Tensor, "B steps 4"]) -> Float[Tensor, "B steps-1 4"]:
     """dx, dy (metres, in the ego's frame at the start of the step), dpsi (rad) and v at its end, of each step.
 
     `states` is x, y, yaw, v at imagined steps 0 to T.

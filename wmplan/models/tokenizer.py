@@ -12,6 +12,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ ACCEL_SCALE = 4.0
 """One unit of the decoder's output is so many m/s2."""
 TURN_SCALE = 0.5
 """One unit of the decoder's output is so many rad/s."""
-LOGIT_FLOOR = 0.01
+LOGIT_FLOOR = 0.001
 """Occupancies are kept this far from 0 and 1 before their logit is taken."""
 PARTICLE_FEATURES = 22
 
@@ -88,7 +89,7 @@ class SceneEncoder(nn.Module):
         channels = len(STATIC_CHANNELS) + len(DYNAMIC_CHANNELS) + 4
         widths = [channels, 24, 48, 64, 96, 96][: preset.patch.bit_length()]
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
         layers += [nn.Conv2d(widths[-1], preset.width, 3, padding=1), nn.GELU()]
         self.stem = nn.Sequential(*layers)
@@ -144,12 +145,10 @@ class Decoder(nn.Module):
         self.sharpen = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU())
         self.sharpen_out = nn.Conv2d(24, 8, 1)
         for layer in (self.steer_out, self.appear, self.sharpen_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
-    def forward(
-        self, codes: Float[Tensor, "B S D"], particles: Particles, scene: SceneFeatures, age: int
-    ) -> Decoded:
+    def forward(self, codes: Float[Tensor, "B S D"], particles: Particles, scene: SceneFeatures, age: int) -> Decoded:
         """The frame half a second later; `age` is how many steps ago the particles were seeded."""
         preset, grid = self.preset, self.preset.grid
         embedded = self.embed(codes).transpose(1, 2)
@@ -160,7 +159,7 @@ class Decoder(nn.Module):
         occupancy, speed = anchor[:, :2], _length(anchor[:, 2:], 1) / SPEED_SCALE
         clamped = occupancy.clamp(LOGIT_FLOOR, 1.0 - LOGIT_FLOOR)
         base = torch.logit(clamped)
-        sharper = self.sharpen_out(self.sharpen(torch.cat([base / 4.0, speed], dim=1)))
+        sharper = self.sharpen_out(self.sharpen(torch.cat([base / 7.0, speed], dim=1)))
         residual = F.pixel_shuffle(sharper, 2) + self._unpatch(field)
         logits = base + residual
         # Written as a change, so that a zero residual leaves the anchor's occupancy untouched to the bit.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -38,8 +38,8 @@ class Batch:
     states: Float32[Tensor, "B F A 5"]
     sizes: Float32[Tensor, "B A 2"]
     valid: Bool[Tensor, "B F A"]
-    ego: Float32[Tensor, "B T+1 4"]
-    footprints: Float32[Tensor, "B T+1 H W"]
+    ego: Float32[Tensor, "B steps 4"]
+    footprints: Float32[Tensor, "B steps H W"]
 
     @property
     def horizon(self) -> int:
@@ -76,8 +76,9 @@ class Examples:
         """Area of the boxes in the window at t0, m2: how many particles a scene will have, about."""
         now = RASTER_HISTORY - 1
         x, y = self.states[:, now, :, 0], self.states[:, now, :, 1]
-        right, top = self.grid.x_min + self.grid.cols * self.grid.cell, self.grid.y_min + self.grid.rows * self.grid.cell
-        inside = self.valid[:, now] & (x > self.grid.x_min) & (x < right) & (y > self.grid.y_min) & (y < top)
+        grid = self.grid
+        right, top = grid.x_min + grid.cols * grid.cell, grid.y_min + grid.rows * grid.cell
+        inside = self.valid[:, now] & (x > grid.x_min) & (x < right) & (y > grid.y_min) & (y < top)
         return (inside * self.sizes.prod(-1)).sum(1)
 
     @property
@@ -90,10 +91,11 @@ class Examples:
 
     def select(self, rows: Int[ndarray, "N"]) -> Examples:
         """These scenes, in this order."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self)}
-        names = {name: tuple(parts[name][i] for i in rows) for name in ("scene_ids", "groups")}
-        arrays = {name: part[rows] for name, part in parts.items() if isinstance(part, ndarray)}
-        return Examples(**names, **arrays, grid=self.grid)
+        arrays = {
+            f.name: getattr(self, f.name)[rows] for f in fields(self) if isinstance(getattr(self, f.name), ndarray)
+        }
+        ids, groups = (tuple(names[i] for i in rows) for names in (self.scene_ids, self.groups))
+        return replace(self, scene_ids=ids, groups=groups, **arrays)
 
     def batch(self, rows: Int[ndarray, "B"], mirror: Bool[ndarray, "B"] | None = None) -> Batch:
         """These scenes as a batch; those of `mirror` are reflected in the ego's x axis."""
@@ -120,9 +122,7 @@ class Examples:
         return Batch(static, frames, states, sizes, moving, now, footprints)
 
     @staticmethod
-    def build(
-        pairs: Iterable[tuple[Scene, Future]], grid: Grid, horizon: int, agents: int = MOST_AGENTS
-    ) -> Examples:
+    def build(pairs: Iterable[tuple[Scene, Future]], grid: Grid, horizon: int, agents: int = MOST_AGENTS) -> Examples:
         """The scenes with a complete ego future of `horizon` imagined steps.
 
         Raises:
@@ -133,8 +133,10 @@ class Examples:
             seconds = 0.5 * horizon
             raise InputError(f"training data: no scene with a complete ego future of {seconds:.1f} s, expected some")
         columns = list(zip(*rows, strict=True))
-        arrays = [np.stack(column) for column in columns[2:]]
-        return Examples(tuple(columns[0]), tuple(columns[1]), *arrays, grid=grid)
+        static, observed, states, sizes, kinds, valid, ego, ego_size = (np.stack(column) for column in columns[2:])
+        return Examples(
+            tuple(columns[0]), tuple(columns[1]), static, observed, states, sizes, kinds, valid, ego, ego_size, grid
+        )
 
 
 def _example(scene: Scene, future: Future, grid: Grid, horizon: int, most: int) -> tuple | None:

@@ -30,6 +30,8 @@ from wmplan.randomness import fold_in
 STATE_FILE = "training.pt"
 STATE_VERSION = 1
 SORTED_BATCHES = 4
+FULL_HORIZON_FROM = 0.3
+"""Share of a stage from which all rollouts have the full horizon; before, horizons are drawn at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +203,8 @@ class _Run:
             version, identity = state["version"], state["identity"]
         except Exception as error:
             text = " ".join(str(error).split())[:120]
-            raise InputError(f"{path}: unreadable ({text}), expected a training checkpoint; delete it to start anew") from error
+            message = f"{path}: unreadable ({text}), expected a training checkpoint; delete it to start anew"
+            raise InputError(message) from error
         if version != STATE_VERSION or identity != self.identity:
             raise InputError(f"{path}: belongs to other settings or data; delete it or choose another folder")
         self.network.load_state_dict(state["network"])
@@ -217,7 +220,8 @@ class _Run:
         rows = self._rows(draw)
         batch = self.examples.batch(rows, draw.random(settings.batch) < 0.5)
         first = int(draw.integers(settings.horizon))
-        horizon = settings.horizon if share > 0.5 else int(draw.integers(min(2, settings.horizon), settings.horizon + 1))
+        drawn = int(draw.integers(min(2, settings.horizon), settings.horizon + 1))
+        horizon = settings.horizon if share > FULL_HORIZON_FROM else drawn
         loss = stage_loss(name, self.network, batch, settings.weights, horizon, first, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -257,20 +261,20 @@ class _Run:
     def _share_done(self) -> float:
         """Share of the stage's budget that is spent."""
         if any(self.settings.steps):
-            budget = self.settings.steps[self.stage]
-            return self.step / budget if budget else 1.0
+            steps = self.settings.steps[self.stage]
+            return self.step / steps if steps else 1.0
         budget = self.settings.shares[self.stage] * self.settings.minutes * 60.0
         return self.elapsed / budget if budget else 1.0
 
     def _overall(self) -> tuple[float, float]:
         """Share of all work that is done, and seconds left (steps of later stages are taken to last like these)."""
-        steps = self.settings.steps
-        if any(steps):
-            done, total = sum(steps[: self.stage]) + self.step, sum(steps)
-            return done / total, (total - done) * self.elapsed / max(self.step, 1)
-        shares, seconds = self.settings.shares, self.settings.minutes * 60.0
-        done_s = sum(shares[: self.stage]) * seconds + self.elapsed
-        return min(done_s / seconds, 1.0), max(seconds - done_s, 0.0)
+        if any(self.settings.steps):
+            steps = self.settings.steps
+            left = sum(steps) - sum(steps[: self.stage]) - self.step
+            return 1.0 - left / sum(steps), left * self.elapsed / max(self.step, 1)
+        seconds = self.settings.minutes * 60.0
+        spent = sum(self.settings.shares[: self.stage]) * seconds + self.elapsed
+        return min(spent / seconds, 1.0), max(seconds - spent, 0.0)
 
 
 def _network(settings: Settings) -> Network:
@@ -282,4 +286,3 @@ def _network(settings: Settings) -> Network:
 def _schedule(share: float, step: int) -> float:
     """Cosine from 1 to 0.03 over the stage, after 40 steps of warm-up."""
     return min(1.0, (step + 1) / 40.0) * (0.03 + 0.97 * 0.5 * (1.0 + float(np.cos(np.pi * min(share, 1.0)))))
-

@@ -11,26 +11,22 @@ from wmplan.contracts import Grid
 from wmplan.models import fsq
 from wmplan.models.particles import Particles
 
-OCCUPIED_WEIGHT = 4.0
-"""An occupied cell weighs so much more than an empty one in the cross-entropy; most cells are empty."""
-FOCUS_WEIGHT = 4.0
-"""And so much more again the more the cell differs from the constant-velocity forecast."""
+ENTROPY_WEIGHT = 0.5
+"""Weight of the cross-entropy beside the Jaccard part. No cell weighs more than another in it: weights would make the
+model claim more, or less, than it believes."""
 POSITION_SCALE_M = 0.5
 """Errors well below this count squared, errors well above it by their logarithm."""
 
 
-def frame_loss(
-    logits: Float[Tensor, "B 2 H W"], truth: Float[Tensor, "B 5 H W"], anchor: Float[Tensor, "B 2 H W"]
-) -> Float[Tensor, ""]:
-    """Weighted cross-entropy per cell plus soft Jaccard of what is occupied by anybody, on the observed cells.
+def frame_loss(logits: Float[Tensor, "B 2 H W"], truth: Float[Tensor, "B 5 H W"]) -> Float[Tensor, ""]:
+    """Cross-entropy per cell plus soft Jaccard of what is occupied by anybody, on the observed cells.
 
     The Jaccard part is taken scene by scene against the truth at the threshold 0.5, since IoU is what a forecast is
     measured by. `truth` has `DYNAMIC_CHANNELS`.
     """
     target, observed = truth[:, :2], truth[:, 4]
-    weight = 1.0 + OCCUPIED_WEIGHT * target + FOCUS_WEIGHT * (target - anchor).abs()
-    weight = weight * observed[:, None]
-    entropy = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight).sum((1, 2, 3))
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    entropy = (entropy * observed[:, None]).sum((1, 2, 3))
     mass = target.sum((1, 2, 3)) + 20.0
     probability = torch.sigmoid(2.0 * logits.amax(1))
     probability = probability * observed
@@ -38,7 +34,7 @@ def frame_loss(
     both = (probability * occupied).sum((1, 2))
     either = (probability + occupied - probability * occupied).sum((1, 2))
     jaccard = 1.0 - (both + 2.0) / (either + 2.0)
-    return (0.2 * entropy / mass + jaccard).mean()
+    return (ENTROPY_WEIGHT * entropy / mass + jaccard).mean()
 
 
 def particle_targets(

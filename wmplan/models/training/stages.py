@@ -24,7 +24,7 @@ class Weights:
 
     null_share: float = 0.5
     """share of scenes that the tokenizer stage rolls without codes"""
-    place: float = 0.5
+    place: float = 1.0
     """weight of the particles' distance from where their boxes carry them"""
     codes: float = 0.1
     """weight of the cross-entropy on the tokenizer's codes"""
@@ -63,7 +63,7 @@ def _tokenizer(network: Network, batch: Batch, weights: Weights, horizon: int, g
         truth, anchor = batch.frames[:, RASTER_HISTORY + t], anchor_of(state, preset)
         codes = informed * network.tokenizer.encoder(truth[:, :4], anchor, state.scene)
         state, decoded = advance(network, state, codes, remember=False)
-        loss = frame_loss(decoded.logits, truth, anchor[:, :2].detach())
+        loss = frame_loss(decoded.logits, truth)
         loss = loss + weights.place * particle_loss(state.particles, place[:, t + 1], told[:, t + 1], preset.grid)
         total = total + loss / horizon
     return total
@@ -88,17 +88,16 @@ def _unrolled(
     probe = int(torch.randint(horizon, (1,), generator=generator))
     for t in range(horizon):
         truth, anchor = batch.frames[:, now + t + 1], anchor_of(state, preset)
-        still = anchor[:, :2].detach()
         action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t])
         logits = predict(network, state, anchor, action, latent)
         if t == probe:  # keeps the tokenizer right on visited states, and gives the codes to predict there
             wanted = network.tokenizer.encoder(truth[:, :4], anchor.detach(), state.scene)
             _, rebuilt = advance(network, _detached(state), wanted)
-            own = frame_loss(rebuilt.logits, truth, still)
+            own = frame_loss(rebuilt.logits, truth)
             own = own + weights.place * particle_loss(rebuilt.particles, place[:, t + 1], told[:, t + 1], preset.grid)
             total = total + 0.25 * own + weights.codes * code_loss(logits, wanted.detach(), preset.levels)
         state, decoded = advance(network, state, fsq.likeliest(logits, preset.levels))
-        loss = frame_loss(decoded.logits, truth, still)
+        loss = frame_loss(decoded.logits, truth)
         loss = loss + weights.place * particle_loss(state.particles, place[:, t + 1], told[:, t + 1], preset.grid)
         total = total + loss / horizon
     return total
