@@ -130,12 +130,11 @@ def test_a_scene_is_what_was_written(tmp_path: Path, layout: str) -> None:
 
 
 def test_map_is_what_was_written(tmp_path: Path) -> None:
-    """Lane ids are numbers in links and strings as keys; bicycle lanes and unknown features are no road for cars."""
+    """Lane ids are numbers in links and strings as keys; bicycle lanes, driveways and unknown features are no road."""
     road = read(tmp_path, scene()).road_map
     assert dict(zip(road.ids, road.kinds.tolist())) == {
         "1": Feature.LANE, "2": Feature.LANE, "4": Feature.ROAD_EDGE, "5": Feature.ROAD_LINE, "6": Feature.STOP_SIGN,
         "9": Feature.CROSSWALK, "10": Feature.CROSSWALK, "11": Feature.SPEED_BUMP, "12": Feature.SPEED_BUMP,
-        "13": Feature.DRIVABLE,
     }  # fmt: skip
     assert road.successors.tolist() == [[0, 1]]
     assert road.feature(0).tolist() == [[-12, 0], [8, 0], [28, 0]]

@@ -100,8 +100,8 @@ def test_a_scene_is_what_was_written(tmp_path: Path) -> None:
 def test_map_is_what_was_written(tmp_path: Path) -> None:
     log = read(tmp_path, scene())
     kinds = [Feature.LANE, Feature.ROAD_EDGE, Feature.ROAD_LINE, Feature.STOP_SIGN]
-    kinds += [Feature.CROSSWALK, Feature.SPEED_BUMP, Feature.DRIVABLE]
-    assert log.road_map.kinds.tolist() == kinds  # the lane of one point has no geometry
+    kinds += [Feature.CROSSWALK, Feature.SPEED_BUMP]
+    assert log.road_map.kinds.tolist() == kinds  # neither the driveway nor the lane of one point
     assert log.road_map.feature(0).tolist() == [[-20 + i, 0] for i in range(5)]
     assert log.road_map.feature(4).tolist() == [[30, 0], [34, 0], [34, 9], [30, 9]]
     assert log.lights.states.shape == (0, STEPS)

@@ -112,7 +112,8 @@ def scenario(**changes: bytes | None) -> bytes:
         + field(8, lane(13, [8000.0, 8100.0], kind=3))
         + field(8, field(1, 20) + field(5, field(2, point(8000.0, 1990.0)) + field(2, point(8100.0, 1990.0))))
         + field(8, field(1, 21) + field(7, field(1, 11) + field(2, point(8049.0, 1996.0))))
-        + field(8, field(1, 22) + field(8, b"".join(field(1, point(*p)) for p in square(8052.0, 1995.0)))),
+        + field(8, field(1, 22) + field(8, b"".join(field(1, point(*p)) for p in square(8052.0, 1995.0))))
+        + field(8, field(1, 23) + field(10, b"".join(field(1, point(*p)) for p in square(8062.0, 1995.0)))),
         "present": field(10, 4),
     }
     parts.update(changes)

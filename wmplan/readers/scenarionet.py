@@ -39,9 +39,10 @@ KINDS = {
 FEATURES = (
     ("LANE_", Feature.LANE), ("ROAD_EDGE_", Feature.ROAD_EDGE), ("BOUNDARY_", Feature.ROAD_EDGE),
     ("ROAD_LINE_", Feature.ROAD_LINE), ("CROSSWALK", Feature.CROSSWALK), ("CROSS_WALK", Feature.CROSSWALK),
-    ("SPEED_BUMP", Feature.SPEED_BUMP), ("STOP_SIGN", Feature.STOP_SIGN), ("DRIVEWAY", Feature.DRIVABLE),
+    ("SPEED_BUMP", Feature.SPEED_BUMP), ("STOP_SIGN", Feature.STOP_SIGN),
 )  # fmt: skip
-"""Kind by the beginning of the type's name. Other types (UNKNOWN, pavements, buildings) are no road and left out."""
+"""Kind by the beginning of the type's name. Other types (UNKNOWN, pavements) are no road and left out, and so
+are driveways: a map's `Feature.DRIVABLE` areas are all that is drivable, these are only patches beside it."""
 NOT_FOR_CARS = "LANE_BIKE_LANE"
 """Lanes that no car may follow: left out."""
 SIGNALS = {f"LANE_STATE_{name.upper()}": Light(int(WAYMO_LIGHTS[i])) for i, name in enumerate(WAYMO_LIGHT_NAMES)} | {

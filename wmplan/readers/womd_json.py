@@ -39,8 +39,9 @@ KINDS = {
 FEATURES = {
     "lane": Feature.LANE, "road_edge": Feature.ROAD_EDGE, "road_line": Feature.ROAD_LINE,
     "stop_sign": Feature.STOP_SIGN, "crosswalk": Feature.CROSSWALK, "speed_bump": Feature.SPEED_BUMP,
-    "driveway": Feature.DRIVABLE,
+    "driveway": None,
 }  # fmt: skip
+"""Driveways are left out: a map's `Feature.DRIVABLE` areas are all that is drivable, these only patches beside it."""
 BIKE_LANE = 3
 """`map_element_id` of a bicycle lane, where a file has these numbers. No car may follow it: left out."""
 KEYS = (b"name", b"scenario_id", b"objects", b"roads", b"tl_states", b"metadata")
@@ -189,8 +190,9 @@ def _features(roads: list[Any], where: str) -> list[tuple[Feature, str, Float[nd
         if isinstance(geometry, dict):  # some converters write the one point of a stop sign bare
             geometry = [geometry]
         points = _points(need({"geometry": geometry}, "geometry", list, at), None, f"{at}.geometry")
-        if kind != "lane" or road.get("map_element_id") != BIKE_LANE:
-            features.append((FEATURES[kind], str(road.get("id", i)), points))
+        feature = FEATURES[kind]
+        if feature is not None and (feature != Feature.LANE or road.get("map_element_id") != BIKE_LANE):
+            features.append((feature, str(road.get("id", i)), points))
     return features
 
 

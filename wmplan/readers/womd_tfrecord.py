@@ -35,12 +35,13 @@ KINDS = (Kind.OTHER, Kind.VEHICLE, Kind.PEDESTRIAN, Kind.CYCLIST, Kind.OTHER)
 """Kind by `Track.ObjectType`: unset, vehicle, pedestrian, cyclist, other."""
 FEATURES = {
     3: Feature.LANE, 4: Feature.ROAD_LINE, 5: Feature.ROAD_EDGE, 7: Feature.STOP_SIGN, 8: Feature.CROSSWALK,
-    9: Feature.SPEED_BUMP, 10: Feature.DRIVABLE,
+    9: Feature.SPEED_BUMP,
 }  # fmt: skip
-"""Kind by field number of `MapFeature`; 10 is a driveway."""
+"""Kind by field number of `MapFeature`. Driveways (10) are left out: a map's `Feature.DRIVABLE` areas are all that is
+drivable, these are only patches beside it."""
 POINTS = {
     Feature.LANE: 8, Feature.ROAD_LINE: 2, Feature.ROAD_EDGE: 2, Feature.STOP_SIGN: 2, Feature.CROSSWALK: 1,
-    Feature.SPEED_BUMP: 1, Feature.DRIVABLE: 1,
+    Feature.SPEED_BUMP: 1,
 }  # fmt: skip
 """Field number of the points inside each kind of feature."""
 BIKE_LANE = 3
