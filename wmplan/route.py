@@ -63,7 +63,7 @@ def route_of(road_map: RoadMap, length_m: float = ROUTE_LENGTH_M) -> tuple[Float
 class _Lanes:
     """Centrelines of two or more distinct points, and the links between them (indices into `points`)."""
 
-    points: list[Float[ndarray, "N 2"]]
+    points: list[Float[ndarray, "_ 2"]]
     links: dict[int, list[int]]
     starts: Float[ndarray, "L 2"]
 
