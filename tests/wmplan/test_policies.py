@@ -92,6 +92,13 @@ def test_idm_follows_a_moving_leader_more_gently_than_a_standing_one():
     assert np.all(np.diff(ends) > 0.3)
 
 
+def test_idm_expects_its_leader_to_drive_on():
+    """Behind a car of its own speed, with the gap that IDM likes, it keeps that speed."""
+    gap = (2.0 + 1.5 * 10.0) / np.sqrt(1.0 - (10.0 / 20.0) ** 4)
+    states = driven([(gap + 4.5, 0.0, 0.0, 10.0)], target=20.0)
+    assert np.abs(states[:, 3] - 10.0).max() < 0.05
+
+
 @pytest.mark.parametrize("gap", [20.0, 35.0])
 def test_idm_stops_for_red_and_only_for_red(gap):
     line = 2.25 + gap
