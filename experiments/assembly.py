@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import hashlib
 import json
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from critics.composite import Composite, CostWeights
     from experiments.study import StudyConfig
     from rollout_cache import NoCache, TermsCache
+    from wmplan.models.model_card import Card
 
 SHIPPED = Path(__file__).resolve().parent / "checkpoints"
 """Checkpoints that ship with wmplan, trained on its own simulator's logs only."""
@@ -154,8 +158,9 @@ def check_planners(config: StudyConfig) -> None:
         )
 
 
+@functools.cache
 def terms_cache(folder: Path | None) -> TermsCache | NoCache:
-    """The store of imagined terms in this folder; one that holds nothing where nothing is to be kept."""
+    """The store of imagined terms in this folder, opened once a process; one that holds nothing where there is none."""
     from rollout_cache import open_cache
 
     return open_cache(None if folder is None else folder / "terms")
@@ -167,31 +172,44 @@ def use_compilation_cache(folder: Path | None) -> None:
         return
     import jax
 
-    place = folder / "compiled"
+    place = folder / "compiled" / _processor()
     place.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def model_card(spec: str) -> dict[str, Any]:
-    """The card of a checkpoint; empty for a baseline, which has none."""
-    from wmplan.models import MODELS
-
-    if spec in MODELS:
-        return {}
-    return dict(json.loads((Path(spec) / "card.json").read_text()))
+def _processor() -> str:
+    """Names this kind of processor: code compiled for another may not run here."""
+    try:
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        flags = platform.processor()
+    return hashlib.blake2b(f"{platform.machine()} {flags}".encode(), digest_size=8).hexdigest()
 
 
 def trained_groups(spec: str) -> frozenset[str]:
     """Groups of logs that the model was trained on, by its card; none for a baseline."""
-    return frozenset(model_card(spec).get("groups", ()))
+    card = _card(spec)
+    return frozenset() if card is None else frozenset(card.groups)
 
 
 def forecast_cleared(spec: str) -> bool | None:
-    """Whether the model's forecast beats both baselines on held-out scenes, by its card; None where unmeasured."""
-    cleared = model_card(spec).get("forecast_cleared")
-    return None if cleared is None else bool(cleared)
+    """Whether the model's forecast beats both baselines at every horizon on held-out scenes, by its card.
+
+    Above constant velocity with the whole 95 % interval; None where the card has no such figures.
+    """
+    card = _card(spec)
+    if card is None or not card.metrics:
+        return None
+    return all(row.gain_low > 0.0 and row.ar > row.persistence for row in card.metrics)
+
+
+def _card(spec: str) -> Card | None:
+    from wmplan.models import MODELS
+    from wmplan.models.checkpoint import read_card
+
+    return None if spec in MODELS else read_card(Path(spec))
 
 
 def _settings(name: str, kind: type, settings: tuple[str, ...]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ COMMANDS = {
             "experiments.ingest:IngestCommand",
             "experiments.ingest:run",
             "driving logs of any known format into a store of scenes, the futures sealed apart",
+            positional="source",
         ),
         Command(
             "train",
-            "experiments.train:TrainCommand",
-            "experiments.train:run",
+            "experiments.train:TrainConfig",
+            "experiments.fitting:run_train",
             "train the occupancy world model on a store: tokenizer, dynamics, on-policy steps, critics' fitted parts",
         ),
         Command(
@@ -35,6 +36,12 @@ COMMANDS = {
             "experiments.study:run",
             "rank candidates of every optimizer on every scene, then hold the ranking against what really happened",
             groups=(("logs", "format", "experiments.logs:FORMATS"),),
+        ),
+        Command(
+            "fit",
+            "experiments.fitting:FitCommand",
+            "experiments.fitting:run",
+            "fit the critics that learn from logs beside a trained model again",
         ),
         Command(
             "report",
@@ -66,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # see wmplan.threads
     try:
         return _dispatch(words)
     except UsageError as error:
@@ -133,9 +141,16 @@ def explain(command: Command) -> str:
 def _signature(item: Field) -> str:
     if item.default is MISSING:
         return f"  {item.path}  ({kind_name(item.kind)}, needed)"
-    shown = list(item.default) if isinstance(item.default, tuple) else item.default
-    text = "null" if shown is None else str(shown).lower() if isinstance(shown, bool) else str(shown) or '""'
-    return f"  {item.path}={text}  ({kind_name(item.kind)})"
+    return f"  {item.path}={_written(item.default)}  ({kind_name(item.kind)})"
+
+
+def _written(value: object) -> str:
+    """A default as one would write it on the command line."""
+    if isinstance(value, (tuple, list)):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value) or '""'
 
 
 def _wrapped(text: str) -> list[str]:

@@ -64,12 +64,10 @@ class _Draw:
     def __init__(self, seed: int, resamples: int) -> None:
         self.seed, self.resamples = fold_in(seed, "bootstrap"), resamples
 
-    def mean(self, values: Float[ndarray, "S"], groups: pd.Series) -> dict[str, Any]:
+    def mean(self, values: pd.Series, groups: pd.Series) -> dict[str, Any]:
         """A mean over scenes (NaN = no value)."""
         return plain(
-            bootstrap_mean(
-                np.asarray(values, dtype=np.float64), self.seed, groups=list(groups), resamples=self.resamples
-            )
+            bootstrap_mean(values.to_numpy(dtype=np.float64), self.seed, groups=list(groups), resamples=self.resamples)
         )
 
 
@@ -172,7 +170,7 @@ def planner_scores(
                 "planned": planned,
                 "no_plan": int(status.get("no_plan", 0)),
                 "failed": int(status.get("failed", 0)),
-                "score": draw.mean(scores[planner].to_numpy(), groups),
+                "score": draw.mean(scores[planner], groups),
             }
         )
     return found

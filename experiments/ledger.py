@@ -121,14 +121,15 @@ def write_shard(run: Path, digest: str, columns: Sequence[str], result: SceneRes
     }
     table = _table(result.rows, schema(columns)).replace_schema_metadata({b"wmplan": json.dumps(about).encode()})
     return write_atomically(
-        shard_path(run, result.scene_id), lambda path: pq.write_table(table, path, compression="zstd")
+        shard_path(run, result.scene_id),
+        lambda path: pq.write_table(table, path, compression="zstd", write_page_checksum=True),
     )
 
 
 def read_shard(path: Path, digest: str) -> tuple[SceneResult, pa.Table] | None:
     """The shard's decisions and timings, and its rows as an Arrow table; None if it is damaged or of another study."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
         about = json.loads((table.schema.metadata or {})[b"wmplan"])
         if about["digest"] != digest:
             return None
@@ -141,7 +142,7 @@ def read_shard(path: Path, digest: str) -> tuple[SceneResult, pa.Table] | None:
 
 def finished(run: Path, digest: str, scene_ids: Iterable[str]) -> tuple[str, ...]:
     """Those of the scenes whose shard is there, whole, and of this study."""
-    return tuple(scene for scene in scene_ids if _belongs(shard_path(run, scene), digest))
+    return tuple(scene for scene in scene_ids if read_shard(shard_path(run, scene), digest) is not None)
 
 
 def merge(
@@ -190,15 +191,6 @@ def write_frame(path: Path, frame: pd.DataFrame) -> Path:
     """The path, after the table was written whole, without anything that differs between equal tables."""
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     return write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
-
-
-def _belongs(path: Path, digest: str) -> bool:
-    """Whether a readable shard of this study lies there; reads its footer only."""
-    try:
-        about = json.loads((pq.read_schema(path).metadata or {})[b"wmplan"])
-        return bool(about["digest"] == digest)
-    except (OSError, pa.ArrowException, KeyError, ValueError):
-        return False
 
 
 def _table(rows: pd.DataFrame, wanted: pa.Schema) -> pa.Table:

@@ -81,13 +81,13 @@ def prepare(config: StudyConfig) -> Study:
 
 def check(config: StudyConfig) -> None:
     """Raises InputError for values that no study can have."""
-    assembly.check_planners(config)
-    least = {"candidates": 4, "samples": 1, "workers": 1, "limit": 0}
+    least = {"candidates": 4, "samples": 2, "workers": 1, "limit": 0}
     for name, bound in least.items():
         if getattr(config, name) < bound:
             raise InputError(f"study: {name} is {getattr(config, name)}, expected at least {bound}")
     if not 0.5 <= config.horizon_s <= 8.0 or (2.0 * config.horizon_s) % 1.0:
         raise InputError(f"study: horizon_s is {config.horizon_s}, expected a multiple of 0.5 between 0.5 and 8")
+    assembly.check_planners(config)
 
 
 def stored_config(run: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from experiments.prepared import Study
 from experiments.processes import one_line
 from experiments.rank_scene import decide
 from experiments.scoring import Scorer
+from wmplan.sealed import SealedFutures
 from wmplan.start import start_of
 from wmplan.store import SceneStore
 
@@ -27,7 +28,12 @@ class Planned:
 
 
 def planning(study: Study) -> Callable[[str], Planned]:
-    """A function that plans one scene and writes its shard; for a process that cannot open the sealed futures."""
+    """A function that plans one scene and writes its shard.
+
+    Raises:
+        RuntimeError: this process could open the sealed futures.
+    """
+    require_sealed(study)
     assembly.use_compilation_cache(study.cache)
     store = SceneStore.open(study.store)
     desk = open_desk(study)
@@ -58,6 +64,15 @@ def planning(study: Study) -> Callable[[str], Planned]:
         return Planned(scene_id, failures)
 
     return plan
+
+
+def require_sealed(study: Study) -> None:
+    """Raises RuntimeError where this process could read what followed the scenes it is to plan."""
+    try:
+        SealedFutures.open(study.store).future(study.scene_ids[0])
+    except PermissionError:
+        return
+    raise RuntimeError("a planning process can open the sealed futures, expected that it is forbidden to")
 
 
 @dataclass(frozen=True)
