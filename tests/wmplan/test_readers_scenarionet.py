@@ -121,12 +121,25 @@ def test_a_scene_is_what_was_written(tmp_path: Path, layout: str) -> None:
     assert (log.dt_s, log.recorded_ego, log.present_step) == (0.1, "5", None)
     assert (log.recorded, log.labels_reliable, log.left_hand) == (True, True, False)
     assert log.tracks.kinds.tolist() == [Kind.VEHICLE, Kind.PEDESTRIAN, Kind.OTHER]
-    assert log.tracks.sizes.tolist() == 3 * [pytest.approx([4.6, 1.9])]  # zeros of unseen steps do not count
+    assert log.tracks.sizes.tolist() == 3 * [pytest.approx([4.6, 1.9])]
     assert log.tracks.valid.sum(axis=1).tolist() == 3 * [STEPS - 2]
     assert log.tracks.states[0, 2].tolist() == pytest.approx([0, 0, 0, 10, 0], abs=1e-6)
     assert log.tracks.states[1, -1].tolist() == pytest.approx(
         [8 + 4.35 * np.cos(2), 4 + 4.35 * np.sin(2), 2, 1.5 * np.cos(2), 1.5 * np.sin(2)], abs=1e-3
     )
+
+
+@pytest.mark.parametrize("layout", ["size", "flat", "column"])
+def test_sizes_of_unseen_steps_do_not_count(tmp_path: Path, layout: str) -> None:
+    """Seen in the last 4 of 30 steps: the others hold zeros, or filler."""
+    for filler in (0.0, 50.0):
+        data = scene(layout)
+        state = data["tracks"]["7"]["state"]
+        state["valid"] = np.arange(STEPS) >= STEPS - 4
+        for name in ("size", "length", "width"):
+            if name in state:
+                state[name][: STEPS - 4] = filler
+        assert read(tmp_path, data).tracks.sizes[1].tolist() == pytest.approx([4.6, 1.9])
 
 
 def test_map_is_what_was_written(tmp_path: Path) -> None:
