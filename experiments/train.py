@@ -18,7 +18,7 @@ from wmplan.models.checkpoint import save
 from wmplan.models.model_card import Card, Row, rows_of
 from wmplan.models.presets import preset_of
 from wmplan.models.rollout import Network
-from wmplan.models.training import Examples, Progress, Settings, measure
+from wmplan.models.training import Examples, Progress, Settings, calibrate, held_out, measure
 from wmplan.models.training import train as fit
 from wmplan.randomness import fold_in
 from wmplan.scene import Future, Scene
@@ -40,6 +40,8 @@ class TrainConfig:
     """scenes kept in memory (55 kB each), a fixed random choice where the store has more"""
     validate_on: int = 600
     """validation scenes that the model is measured on; 0 = none"""
+    held_out: float = 0.1
+    """share of the training groups kept out of the training, on which the decoder's gains are fitted"""
     note: str = ""
     """a line for the model card"""
     settings: Settings = field(default_factory=Settings)
@@ -54,16 +56,22 @@ def train(config: TrainConfig) -> Path:
     store, out = SceneStore.open(config.store), Path(config.out)
     index = store.index()
     examples = _examples(store, config, "train", config.most_scenes)
+    examples, apart = held_out(examples, config.held_out, config.settings.seed)
     with _bar() as show:
         network, curve = fit(examples, config.settings, out, show)
+    if apart is not None:
+        say(f"fitting gains on {len(set(apart.groups))} held-out training groups")
+        calibrate(network, apart, config.settings.horizon)
     metrics = _metrics(network, store, config) if (index["split"] == "val").any() and config.validate_on else ()
-    groups = tuple(sorted(set(examples.groups)))
+    groups = tuple(sorted(set(examples.groups) | set(apart.groups if apart else ())))
     data: dict[str, Any] = {
         "store_digest": store.digest,
         "sealed_digest": store.manifest.sealed_digest,
         "examples_digest": examples.digest,
         "datasets": ", ".join(sorted(set(index.loc[index["split"] == "train", "dataset"]))),
         "scenes": len(examples),
+        "scenes_held_out": len(apart) if apart else 0,
+        "gains": network.tokenizer.decoder.gains.tolist(),
     }
     settings = asdict(config.settings)
     card = Card(

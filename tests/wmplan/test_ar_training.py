@@ -12,8 +12,8 @@ from wmplan.contracts import GRIDS, RASTER_HISTORY
 from wmplan.errors import InputError
 from wmplan.models.particles import seed
 from wmplan.models.training import Examples, Settings, TrainingStopped, measure, train
-from wmplan.models.training.losses import frame_loss, particle_loss, particle_targets
 from wmplan.models.training.loop import STATE_FILE
+from wmplan.models.training.losses import frame_loss, particle_loss, particle_targets
 from wmplan.models.training.stages import Weights
 
 GRID = GRIDS["nano"]
@@ -121,12 +121,12 @@ def test_nan_loss_stops_and_keeps_the_last_good_state(tmp_path):
     assert state["position"][0] == 2
 
 
-def test_presets_must_fit_the_data():
+def test_presets_must_fit_the_data(tmp_path):
     small = replace(examples_of(2), grid=GRIDS["small"])
     with pytest.raises(InputError, match="does not fit the raster"):
-        train(small, SMALL, None)
+        train(small, SMALL, tmp_path)
     with pytest.raises(InputError, match="horizon is 6 steps, expected at most the data's 3"):
-        train(examples_of(2), replace(SMALL, horizon=6), None)
+        train(examples_of(2), replace(SMALL, horizon=6), tmp_path)
 
 
 # --------------------------------------------------------------------------------------------------- losses

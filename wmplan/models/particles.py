@@ -104,17 +104,16 @@ def render(particles: Particles, grid: Grid) -> Float[Tensor, "B 4 H W"]:
     total = particles.mass.sum(-1, keepdim=True)
     drawn = splat(particles.position, torch.cat([particles.mass, total * particles.velocity], dim=-1), grid)
     mass = drawn[:, :2].sum(1, keepdim=True)
-    velocity = torch.where(mass > PARTICLE_OCCUPANCY, drawn[:, 2:] / mass.clamp(min=PARTICLE_OCCUPANCY), torch.zeros_like(drawn[:, 2:]))
+    velocity = torch.where(mass > PARTICLE_OCCUPANCY, drawn[:, 2:] / mass.clamp(min=PARTICLE_OCCUPANCY), 0.0)
     return torch.cat([drawn[:, :2].clamp(max=1.0), velocity], dim=1)
 
 
-def sample(
-    field: Float[Tensor, "B C H2 W2"], position: Float[Tensor, "B N 2"], grid: Grid
-) -> Float[Tensor, "B N C"]:
+def sample(field: Float[Tensor, "B C H2 W2"], position: Float[Tensor, "B N 2"], grid: Grid) -> Float[Tensor, "B N C"]:
     """The field, spread over the grid's window, read bilinearly at each position; the border's value beyond it."""
     extent = torch.tensor([grid.cols * grid.cell, grid.rows * grid.cell])
     origin = torch.tensor([grid.x_min, grid.y_min])
-    at = (position - origin) / extent * 2.0 - 1.0
+    # grid_sample reads outside its memory at NaN; a NaN position still shows in everything else computed from it.
+    at = torch.nan_to_num((position - origin) / extent * 2.0 - 1.0)
     out = F.grid_sample(field, at[:, :, None], mode="bilinear", padding_mode="border", align_corners=False)
     return out[..., 0].transpose(1, 2)
 

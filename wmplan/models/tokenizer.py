@@ -32,6 +32,8 @@ TURN_SCALE = 0.5
 """One unit of the decoder's output is so many rad/s."""
 LOGIT_FLOOR = 0.001
 """Occupancies are kept this far from 0 and 1 before their logit is taken."""
+RESIDUAL_SCALE = 0.2
+"""Slows the residual logits down: they learn noise sooner than anything that the particles cannot say."""
 PARTICLE_FEATURES = 22
 
 
@@ -128,9 +130,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Codes to the next frame: steer the particles, splat them, add a residual logit for what comes and goes."""
 
+    gains: Tensor
+
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.preset = preset
+        # What is believed of steering, sharpening, appearing: 1 in training, then fitted on held-out training groups.
+        self.register_buffer("gains", torch.ones(3))
         width, hidden = preset.field, preset.particle
         self.embed = nn.Linear(len(preset.levels), width)
         self.mix = nn.Sequential(
@@ -160,8 +166,8 @@ class Decoder(nn.Module):
         clamped = occupancy.clamp(LOGIT_FLOOR, 1.0 - LOGIT_FLOOR)
         base = torch.logit(clamped)
         sharper = self.sharpen_out(self.sharpen(torch.cat([base / 7.0, speed], dim=1)))
-        residual = F.pixel_shuffle(sharper, 2) + self._unpatch(field)
-        logits = base + residual
+        residual = self.gains[1] * F.pixel_shuffle(sharper, 2) + self.gains[2] * self._unpatch(field)
+        logits = base + RESIDUAL_SCALE * residual
         # Written as a change, so that a zero residual leaves the anchor's occupancy untouched to the bit.
         change = torch.sigmoid(logits) - torch.sigmoid(base)
         return Decoded(moved, logits, (occupancy + change).clamp(0.0, 1.0), anchor[:, 2:])
@@ -191,6 +197,7 @@ class Decoder(nn.Module):
         local = torch.cat([sample(field, particles.position, grid), features], dim=-1)
         out = self.steer_out(self.steer(local))
         across = torch.stack([-along[..., 1], along[..., 0]], dim=-1)
+        out = self.gains[0] * out
         accel = ACCEL_SCALE * (out[..., 0:1] * along + out[..., 1:2] * across + 0.25 * out[..., 3:5])
         return particles.steered(accel, TURN_SCALE * out[..., 2])
 

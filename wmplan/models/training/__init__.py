@@ -6,8 +6,12 @@ with constant velocity and persistence.
 
 from __future__ import annotations
 
+from wmplan.models.training.calibrate import calibrate, held_out
 from wmplan.models.training.data import Batch, Examples
 from wmplan.models.training.loop import Progress, Settings, TrainingStopped, train
 from wmplan.models.training.measure import Measured, measure
 
-__all__ = ["Batch", "Examples", "Measured", "Progress", "Settings", "TrainingStopped", "measure", "train"]
+__all__ = [
+    "Batch", "Examples", "Measured", "Progress", "Settings", "TrainingStopped", "calibrate", "held_out", "measure",
+    "train",
+]  # fmt: skip

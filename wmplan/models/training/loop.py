@@ -48,9 +48,9 @@ class Settings:
     """optimiser steps of each stage instead of minutes; all 0 = use minutes"""
     horizon: int = 6
     """imagined steps of 0.5 s"""
-    batch: int = 32
+    batch: int = 16
     """scenes in a batch"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """peak of the learning rate of each stage, cosine after a warm-up"""
     weight_decay: float = 0.01
     """decoupled weight decay"""

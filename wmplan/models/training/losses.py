@@ -11,9 +11,12 @@ from wmplan.contracts import Grid
 from wmplan.models import fsq
 from wmplan.models.particles import Particles
 
-ENTROPY_WEIGHT = 0.5
-"""Weight of the cross-entropy beside the Jaccard part. No cell weighs more than another in it: weights would make the
-model claim more, or less, than it believes."""
+JACCARD_SLOPE = 5.0
+"""How much steeper than the occupancy the soft mask of the Jaccard part is. At a small slope it is best to widen every
+soft edge, which gains soft overlap and loses IoU at the threshold."""
+ENTROPY_WEIGHT = 0.1
+"""Weight of the cross-entropy beside the Jaccard part. A large one would have the model believe nothing strongly where
+the future is open, and masks at the threshold 0.5 would shrink below the best IoU."""
 POSITION_SCALE_M = 0.5
 """Errors well below this count squared, errors well above it by their logarithm."""
 
@@ -28,7 +31,7 @@ def frame_loss(logits: Float[Tensor, "B 2 H W"], truth: Float[Tensor, "B 5 H W"]
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     entropy = (entropy * observed[:, None]).sum((1, 2, 3))
     mass = target.sum((1, 2, 3)) + 20.0
-    probability = torch.sigmoid(2.0 * logits.amax(1))
+    probability = torch.sigmoid(JACCARD_SLOPE * logits.amax(1))
     probability = probability * observed
     occupied = (target.amax(1) > 0.5).to(logits.dtype) * observed
     both = (probability * occupied).sum((1, 2))
