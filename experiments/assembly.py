@@ -80,9 +80,10 @@ def build_composite(spec: str, horizon_s: float, weights: CostWeights) -> Compos
 
 def build_planners(config: StudyConfig) -> dict[str, Planner]:
     """Optimizers and baselines by name."""
+    known, steps = baselines(), round(config.horizon_s / STEP_S)
     return {
         **{name: build_optimizer(name, config) for name in config.optimizers},
-        **{name: _Shortened(baselines()[name], round(config.horizon_s / STEP_S)) for name in config.baselines},
+        **{name: _Shortened(name, known[name], steps) for name in config.baselines},
     }
 
 
@@ -110,16 +111,13 @@ def baselines() -> dict[str, Policy]:
     return dict(POLICIES)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Shortened:
     """A policy whose plan is cut to the study's horizon."""
 
+    name: str
     policy: Policy
     steps: int
-
-    @property
-    def name(self) -> str:
-        return self.policy.name
 
     def plan(self, scene: Scene, start: Start, key: int) -> Plans:
         """The policy's plan, no longer than the horizon."""

@@ -15,7 +15,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import pandas as pd
 
 from experiments.files import sha256
 from experiments.measure import Measured, measured
@@ -118,17 +120,20 @@ def bench_forecast(config: BenchConfig) -> None:
     frame = table(forecasts(Path(config.store), config.model))
     learned = next(name for name in frame["model"].unique() if name not in ("cv", "persistence"))
     write = _writer(config, f"wmplan bench forecast model={Path(config.model).name} store={Path(config.store).name}")
-    means = summary(frame, 0)
-    for row in means[(means["channel"] == "any") & (means["score"] == "iou")].itertuples():
-        write(f"forecast IoU at {row.seconds:g} s, {row.model}", row.value, "", None, (row.low, row.high), row.scenes)
+    for row in _of_iou(summary(frame, 0)):
+        figure = f"forecast IoU at {row['seconds']:g} s, {row['model']}"
+        write(figure, row["value"], "", None, (row["low"], row["high"]), row["scenes"])
     for other in ("cv", "persistence"):
-        found = compare(frame, learned, other, 0)
-        for row in found[(found["channel"] == "any") & (found["score"] == "iou")].itertuples():
-            near = other == "cv" and row.seconds < 1.5
-            met = row.high >= 0.0 if near else row.low > 0.0
-            goal = "not below 0" if near else "above 0"
-            figure = f"forecast IoU at {row.seconds:g} s, {learned} - {other}"
-            write(figure, row.value, goal, bool(met), (row.low, row.high), row.scenes)
+        for row in _of_iou(compare(frame, learned, other, 0)):
+            near = other == "cv" and row["seconds"] < 1.5
+            goal, met = ("not below 0", row["high"] >= 0.0) if near else ("above 0", row["low"] > 0.0)
+            figure = f"forecast IoU at {row['seconds']:g} s, {learned} - {other}"
+            write(figure, row["value"], goal, met, (row["low"], row["high"]), row["scenes"])
+
+
+def _of_iou(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows for IoU of everybody, averaged over scenes."""
+    return frame[(frame["channel"] == "any") & (frame["score"] == "iou")].to_dict("records")  # type: ignore[return-value]
 
 
 def _writer(config: BenchConfig, command: str) -> Callable[..., None]:

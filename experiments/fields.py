@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def simplified(config: type) -> type:
         if default is dataclasses.MISSING:
             made.append((item.name, kind, dataclasses.field(default="???")))
         else:
-            made.append((item.name, kind, dataclasses.field(default_factory=lambda value=default: value)))
+            made.append((item.name, kind, dataclasses.field(default_factory=partial(_same, default))))
     return dataclasses.make_dataclass(config.__name__, made)
 
 
@@ -123,6 +124,10 @@ def build(config: type, values: dict[str, Any]) -> Any:
             value = tuple(value)
         made[item.name] = value
     return config(**made)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _default(item: dataclasses.Field) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -75,25 +75,27 @@ def decision_of(ranking: Ranking) -> Decision:
     judged = ranking.judgement
     drivable = ranking.infeasible == 0
     chosen = ranking.chosen
-    counts = {
-        "candidates": len(ranking.plans),
-        "infeasible": int((~drivable).sum()),
-        "nonfinite": int((drivable & (judged.nonfinite > 0)).sum()),
-        "refused": int((drivable & (judged.verdict == Verdict.REFUSED)).sum()),
-        "downweighted": int((drivable & (judged.verdict == Verdict.DOWNWEIGHTED)).sum()),
-        "trusted": int((drivable & (judged.verdict == Verdict.TRUSTED)).sum()),
-    }
-    if chosen is None:
-        return Decision(ranking.scene_id, ranking.planner, "no_plan", ranking.message, **counts)
-    known = "support_p" in ranking.terms.columns
-    return Decision(
+    decision = Decision(
         ranking.scene_id,
         ranking.planner,
-        "planned",
+        "no_plan",
+        ranking.message,
+        candidates=len(ranking.plans),
+        infeasible=int((~drivable).sum()),
+        nonfinite=int((drivable & (judged.nonfinite > 0)).sum()),
+        refused=int((drivable & (judged.verdict == Verdict.REFUSED)).sum()),
+        downweighted=int((drivable & (judged.verdict == Verdict.DOWNWEIGHTED)).sum()),
+        trusted=int((drivable & (judged.verdict == Verdict.TRUSTED)).sum()),
+    )
+    if chosen is None:
+        return decision
+    known = "support_p" in ranking.terms.columns
+    return replace(
+        decision,
+        status="planned",
         chosen_row=chosen,
         chosen_label=ranking.labels[chosen],
         chosen_cost=float(ranking.cost[chosen]),
         chosen_verdict=Verdict(int(judged.verdict[chosen])).word,
         chosen_support_p=float(ranking.terms.column("support_p")[chosen]) if known else float("nan"),
-        **counts,
     )
