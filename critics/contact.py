@@ -74,9 +74,11 @@ def contacts(imagined: Imagined, queries: Queries) -> Contacts:
             continue
         x = np.float32(grid.x_min) + (here.j.astype(np.float32) + np.float32(0.5)) * np.float32(grid.cell)
         y = np.float32(grid.y_min) + (here.i.astype(np.float32) + np.float32(0.5)) * np.float32(grid.cell)
+        raw = velocity[here.k, here.m, frame, :, here.i, here.j]
+        broken[here.k[~np.isfinite(raw).all(axis=1)]] = True  # before clipping hides an infinity
         limit = np.float32(MAX_SPEED_MPS)
-        vx = np.clip(velocity[here.k, here.m, frame, 0, here.i, here.j], -limit, limit)
-        vy = np.clip(velocity[here.k, here.m, frame, 1, here.i, here.j], -limit, limit)
+        vx = np.clip(raw[:, 0], -limit, limit)
+        vy = np.clip(raw[:, 1], -limit, limit)
         broken[here.k[~np.isfinite(vx + vy)]] = True
         key = (here.k * m + here.m) * c + here.c
         starts = np.concatenate([[0], np.flatnonzero(np.diff(key)) + 1])

@@ -117,9 +117,10 @@ class InverseControlProbe:
         return InverseControlProbe(arrays, notes)
 
     def recover(self, features: Float64[ndarray, "K D"]) -> Float64[ndarray, "K"]:
-        """The recovered mean acceleration, m/s2."""
+        """The recovered mean acceleration, m/s2, within the fitted range; NaN where a feature is not finite."""
         low, high = self._arrays["range"]
-        return np.clip(_predict(self._arrays, features), low, high)
+        raw = _predict(self._arrays, features)
+        return np.where(np.isfinite(raw), np.clip(raw, low, high), np.nan)
 
     def terms(self, context: Context, plans: Plans, imagined: Imagined) -> Terms:
         """The two columns of each candidate."""

@@ -172,21 +172,14 @@ def fitted() -> Composite:
     return Composite([TaskCritic(), VistaCritic(), found.support, found.probe])
 
 
-HIDES_INFINITE_VELOCITY = pytest.mark.xfail(
-    reason="an infinite imagined velocity is clipped before it is looked at (contact.contacts, probe's recover)",
-    raises=AssertionError,
-    strict=True,
-)
-
-
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(TaskCritic, marks=HIDES_INFINITE_VELOCITY),
+        TaskCritic,
         VistaCritic,
         SupportDensity,
-        pytest.param(InverseControlProbe, marks=HIDES_INFINITE_VELOCITY),
-        pytest.param(Composite, marks=HIDES_INFINITE_VELOCITY),
+        InverseControlProbe,
+        Composite,
     ],
 )
 def test_critics(kind: type, fitted: Composite) -> None:
