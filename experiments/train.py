@@ -36,7 +36,7 @@ class TrainConfig:
     """folder of the store to train on"""
     out: str
     """folder of the trained model; a training that was killed goes on from here"""
-    most_scenes: int = 20000
+    most_scenes: int = 10000
     """scenes kept in memory (55 kB each), a fixed random choice where the store has more"""
     validate_on: int = 600
     """validation scenes that the model is measured on; 0 = none"""

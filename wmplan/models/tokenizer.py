@@ -166,7 +166,10 @@ class Decoder(nn.Module):
         clamped = occupancy.clamp(LOGIT_FLOOR, 1.0 - LOGIT_FLOOR)
         base = torch.logit(clamped)
         sharper = self.sharpen_out(self.sharpen(torch.cat([base / 7.0, speed], dim=1)))
-        residual = self.gains[1] * F.pixel_shuffle(sharper, 2) + self.gains[2] * self._unpatch(field)
+        # What stands still is exact already, and its soft edges lie near the threshold: leave them alone.
+        moving = speed / (speed + 1.0 / SPEED_SCALE)
+        sharper = self.gains[1] * moving * F.pixel_shuffle(sharper, 2)
+        residual = sharper + self.gains[2] * (1.0 - occupancy) ** 4 * self._unpatch(field)
         logits = base + RESIDUAL_SCALE * residual
         # Written as a change, so that a zero residual leaves the anchor's occupancy untouched to the bit.
         change = torch.sigmoid(logits) - torch.sigmoid(base)
