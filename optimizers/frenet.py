@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -129,7 +130,8 @@ def to_plane(
     The heading comes from the offset's derivative by time where `timed`, else from the one along the route: at
     walking pace the former over the speed is noise.
     """
-    at = place(motion.route, start.s + along.s)
+    # Without the barriers XLA fuses the route's look-up into every consumer and repeats it there: 20 times slower.
+    at = jax.lax.optimization_barrier(place(motion.route, start.s + along.s))
     narrow = 1.0 - at.curvature * offset
     stretch = at.slope * jnp.maximum(narrow, NARROWEST)
     sideways = jnp.where(timed, by_time, by_route * along.speed)
@@ -138,7 +140,8 @@ def to_plane(
     )
     x = at.x - offset * jnp.sin(at.yaw)
     y = at.y + offset * jnp.cos(at.yaw)
-    states = jnp.stack([x, y, at.yaw + angle, jnp.hypot(along.speed * stretch, sideways)], axis=1)
+    speed = jnp.hypot(along.speed * stretch, sideways)
+    states = jax.lax.optimization_barrier(jnp.stack([x, y, at.yaw + angle, speed], axis=1))
     holds = (narrow > NARROWEST).all(axis=0) & jnp.isfinite(states).all(axis=(0, 1)) & start.valid
     return states, holds
 

@@ -24,6 +24,8 @@ from wmplan.plans import Plans, Start
 from wmplan.scene import STEP_S
 
 NORMAL, TARGET, KEEP, STANDSTILL, EMERGENCY, FRACTION = range(6)
+DENSER = 2
+"""The grid that is tried for feasibility, in budgets."""
 LABELS = ("lattice", "target", "keep", "standstill", "emergency", "fraction")
 
 
@@ -141,6 +143,7 @@ class Lattice:
         return Proposal(controls, flags, ("best", *["smoothed"] * len(raw)))
 
 
+@partial(jax.jit, static_argnames="config")
 def candidates(
     config: LatticeConfig, motion: Motion, grid: Grid
 ) -> tuple[Float[Array, "T U K"], Float[Array, "S 4 K"], Int32[Array, "K"]]:
@@ -174,15 +177,15 @@ def candidates(
     on_way = frenet.quintic(start.offset, start.slope, start.bend, end_offset, way, along.s)
     offset = jnp.where(timed, in_time.offset, on_way.offset)
     states, holds = frenet.to_plane(motion, start, along, offset, in_time.slope, on_way.slope, timed)
-    controls = frenet.controls_along(states)
+    controls = jax.lax.optimization_barrier(frenet.controls_along(states))
     bits = reasons(controls, states[:, 3], config.limits)
     finite = jnp.where(jnp.isfinite(controls), controls, 0.0)
     return finite, states, bits | jnp.where(holds, 0, jnp.int32(Infeasible.PROJECTION))
 
 
 @functools.cache
-def grid_of(horizon_steps: int, at_least: int) -> tuple[tuple[float, ...], ...]:
-    """Rows (end, speed, offset, kind, level) of nested grids, coarse first, until there are `at_least`."""
+def grid_of(horizon_steps: int, count: int) -> tuple[tuple[float, ...], ...]:
+    """Rows (end, speed, offset, kind, level) of nested grids, coarse first; `count` of them."""
     horizon = horizon_steps * STEP_S
     special = [
         (horizon, 0.0, 0.0, TARGET, 0),
@@ -195,7 +198,7 @@ def grid_of(horizon_steps: int, at_least: int) -> tuple[tuple[float, ...], ...]:
     rows = [tuple(float(value) for value in row) for row in special]
     ends = ((2 / 3, 1.0), (1 / 3, 2 / 3, 1.0), (1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0))
     level = 0
-    while len(rows) < at_least or level < 2:
+    while len(rows) < count:
         speeds, offsets = np.linspace(0, 1, 2 ** (level + 2) + 1), np.linspace(-1, 1, 2 ** (level + 1) + 1)
         points = [(end, float(v), float(d)) for end in ends[min(level, 2)] for v in speeds for d in offsets]
         new = [point for point in points if point not in seen]
@@ -204,11 +207,11 @@ def grid_of(horizon_steps: int, at_least: int) -> tuple[tuple[float, ...], ...]:
         order = np.random.default_rng(level).permutation(len(new)) if level else np.arange(len(new))
         rows += [(new[i][0] * horizon, new[i][1], new[i][2], float(NORMAL), float(level)) for i in order]
         level += 1
-    return tuple(rows)
+    return tuple(rows[:count])
 
 
 def _grid(config: LatticeConfig) -> Grid:
-    end, speed, offset, kind, level = np.array(grid_of(config.horizon_steps, 3 * config.budget)).T
+    end, speed, offset, kind, level = np.array(grid_of(config.horizon_steps, DENSER * config.budget)).T
     ends, speeds, offsets = (jnp.asarray(value, jnp.float32) for value in (end, speed, offset))
     return Grid(ends, speeds, offsets, jnp.asarray(kind, jnp.int32), jnp.asarray(level, jnp.int32))
 

@@ -163,7 +163,7 @@ def test_denser_candidates_replace_what_cannot_be_driven():
     """Coarse rows keep their place with their reasons; the budget left goes to drivable rows first."""
     optimizer = Lattice()
     proposal = optimizer.ask(0, optimizer.init(0, straight_start(speed=14.0)))
-    coarse = sum(row[4] == 0 for row in grid_of(30, 384))
+    coarse = sum(row[4] == 0 for row in grid_of(30, 256))
     assert 0 < (proposal.infeasible[:coarse] != 0).sum() < coarse
     assert (proposal.infeasible[coarse:] == 0).all()
 
