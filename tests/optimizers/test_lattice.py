@@ -189,3 +189,25 @@ def test_pool_is_the_same_manoeuvres_everywhere():
     assert (accel == -6.0).all()
     constant = one_.controls[np.array(one_.labels) == "constant"]
     assert len(np.unique(constant.reshape(len(constant), -1), axis=0)) == len(constant)
+
+
+def test_bend_on_a_curved_route_is_the_second_derivative_of_the_offset():
+    """The ego goes its own arc, at an angle to a circular route; offset over way, differentiated numerically."""
+    radius, angle, curvature, left = 30.0, 0.3, 0.02, 0.8
+    along = (np.arange(64) - 20.0) / radius
+    # The route's circle turns left; the ego stands `left` of it, and looks `angle` to the left of its tangent.
+    centre = (radius - left) * np.array([np.sin(angle), np.cos(angle)])
+    phase = along - angle
+    route = centre + radius * np.stack([np.sin(phase), -np.cos(phase)], axis=1)
+    start = dataclasses.replace(straight_start(), curvature=curvature, route=route.astype(np.float32))
+    seen = seen_from_route(motion_of(start))
+
+    way = np.array([-0.05, 0.0, 0.05])
+    ego = np.stack([np.sin(curvature * way), 1 - np.cos(curvature * way)], axis=1) / curvature
+    offset = radius - np.hypot(*(ego - centre).T)
+    s = radius * np.arctan2(*((ego - centre) * [1.0, -1.0]).T)
+    first = np.diff(offset) / np.diff(s)
+    second = np.diff(first)[0] / (0.5 * (s[2] - s[0]))
+    np.testing.assert_allclose(seen.offset, left, atol=2e-3)
+    np.testing.assert_allclose(seen.slope, first.mean(), atol=3e-3)
+    np.testing.assert_allclose(seen.bend, second, atol=1e-3)
