@@ -169,7 +169,7 @@ class Decoder(nn.Module):
         # What stands still is exact already, and its soft edges lie near the threshold: leave them alone.
         moving = speed / (speed + 1.0 / SPEED_SCALE)
         sharper = self.gains[1] * moving * F.pixel_shuffle(sharper, 2)
-        residual = sharper + self.gains[2] * (1.0 - occupancy) ** 4 * self._unpatch(field)
+        residual = sharper + self.gains[2] * (1.0 - occupancy).square().square() * self._unpatch(field)
         logits = base + RESIDUAL_SCALE * residual
         # Written as a change, so that a zero residual leaves the anchor's occupancy untouched to the bit.
         change = torch.sigmoid(logits) - torch.sigmoid(base)
