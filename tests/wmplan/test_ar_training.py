@@ -14,7 +14,6 @@ from wmplan.models.particles import seed
 from wmplan.models.training import Examples, Settings, TrainingStopped, measure, train
 from wmplan.models.training.loop import STATE_FILE
 from wmplan.models.training.losses import frame_loss, particle_loss, particle_targets
-from wmplan.models.training.stages import Weights
 
 GRID = GRIDS["nano"]
 AHEAD = 3
@@ -68,9 +67,8 @@ SMALL = Settings(steps=(3, 2, 3), batch=2, horizon=AHEAD, threads=1, checkpoint_
 
 def test_overfits_a_scene_and_beats_constant_velocity_there(tmp_path):
     examples = examples_of(2, braking=3.0)
-    weights = Weights(prior_share=1.0)
     settings = Settings(
-        steps=(40, 0, 40), batch=2, horizon=AHEAD, threads=1, learning_rate=4e-3, checkpoint_s=1e9, weights=weights
+        steps=(40, 0, 40), batch=2, horizon=AHEAD, threads=1, learning_rate=4e-3, checkpoint_s=1e9, prior_share=1.0
     )
     losses: list[tuple[str, float]] = []
     network, _ = train(examples, settings, tmp_path, lambda p: losses.append((p.stage, p.loss)))

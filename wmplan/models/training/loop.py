@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,18 @@ class Settings:
     """threads while training; another number rounds sums differently"""
     checkpoint_s: float = 60.0
     """seconds between checkpoints"""
-    weights: Weights = field(default_factory=Weights)
+    null_share: float = 0.5
+    """share of scenes that the tokenizer stage rolls without codes"""
+    place_weight: float = 1.0
+    """weight of the particles' distance from where their boxes carry them"""
+    code_weight: float = 0.1
+    """weight of the cross-entropy on the tokenizer's codes"""
+    latent_weight: float = 0.1
+    """weight of what the scene latent may know beyond `free_nats`"""
+    free_nats: float = 0.5
+    """what the scene latent may know of the future for free, nats"""
+    prior_share: float = 0.5
+    """share of scenes whose latent is drawn from the prior in training, as it is when imagining"""
 
     def __post_init__(self) -> None:
         if min(self.steps) < 0 or (any(self.steps) and len(self.steps) != len(STAGES)):
@@ -76,6 +87,18 @@ class Settings:
         for name, low in (("batch", 1), ("horizon", 1), ("threads", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"Settings.{name} is {getattr(self, name)}, expected at least {low}")
+
+    @property
+    def weights(self) -> Weights:
+        """The parts of the loss."""
+        return Weights(
+            null_share=self.null_share,
+            place=self.place_weight,
+            codes=self.code_weight,
+            latent=self.latent_weight,
+            free_nats=self.free_nats,
+            prior_share=self.prior_share,
+        )
 
     @property
     def digest(self) -> str:

@@ -20,20 +20,14 @@ STAGES = ("tokenizer", "dynamics", "on_policy")
 
 @dataclass(frozen=True)
 class Weights:
-    """How the parts of the loss add up."""
+    """How the parts of the loss add up; `wmplan.models.training.loop.Settings` explains each and has the defaults."""
 
-    null_share: float = 0.5
-    """share of scenes that the tokenizer stage rolls without codes"""
-    place: float = 1.0
-    """weight of the particles' distance from where their boxes carry them"""
-    codes: float = 0.1
-    """weight of the cross-entropy on the tokenizer's codes"""
-    latent: float = 0.1
-    """weight of what the scene latent may know beyond `free_nats`"""
-    free_nats: float = 0.5
-    """what the scene latent may know of the future for free, nats"""
-    prior_share: float = 0.5
-    """share of scenes whose latent is drawn from the prior in training, as it is when imagining"""
+    null_share: float
+    place: float
+    codes: float
+    latent: float
+    free_nats: float
+    prior_share: float
 
 
 def stage_loss(
