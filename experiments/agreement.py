@@ -6,6 +6,7 @@ the rollout cache) and by the log's own future; `outcomes.parquet` holds one row
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.files import write_text
+from experiments.files import write_atomically, write_text
 from wmplan.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,13 +74,19 @@ def run(study: Study) -> Path:
     decisions = pd.read_parquet(study.run / PER_SCENE)
     parts: dict[str, pd.DataFrame] = {}
     skipped: dict[str, str] = {}
+    shelf = Shelf.of(study)
+    missing = [scene for scene in study.scene_ids if not shelf.path(scene).exists()]
     try:
-        outcomes = run_tasks("experiments.agreement:comparing", study, study.scene_ids, study.config.workers)
-        for done in track(outcomes, "agreement", len(study.scene_ids)):
-            if done.error or done.result.skipped:
-                skipped[done.task] = done.error or done.result.skipped
-            if not done.error:
-                parts[done.task] = done.result.rows
+        outcomes = run_tasks("experiments.agreement:comparing", study, missing, study.config.workers)
+        for done in track(outcomes, "agreement", len(study.scene_ids), len(study.scene_ids) - len(missing)):
+            if done.error:
+                skipped[done.task] = done.error
+        for scene in study.scene_ids:
+            if scene not in skipped:
+                compared = shelf.read(scene)
+                parts[scene] = compared.rows
+                if compared.skipped:
+                    skipped[scene] = compared.skipped
     except WorkersBroken as error:
         raise InputError(f"study: the processes of the agreement pass cannot start: {error}") from error
     kept = [parts[scene] for scene in sorted(parts) if len(parts[scene])]
@@ -89,18 +97,60 @@ def run(study: Study) -> Path:
     return path
 
 
-def comparing(study: Study) -> Callable[[str], Compared]:
-    """A function that compares one scene. Only these processes open the sealed futures; they plan nothing."""
+@dataclass(frozen=True)
+class Shelf:
+    """Where comparisons are kept: by everything they depend on in the study's cache, else in the run folder.
+
+    A pass that was killed goes on from them; a second identical study reads them. They hold real outcomes, so they are
+    as sealed from planning processes as the futures themselves.
+    """
+
+    folder: Path
+    keys: dict[str, str]
+
+    @staticmethod
+    def of(study: Study) -> Shelf:
+        """The shelf of a study, whose scenes are all planned."""
+        from experiments.logs import code_digest
+
+        code = code_digest()
+        keys = {}
+        for scene in study.scene_ids:
+            text = json.dumps([study.digest, scene, code, chosen_controls(study, scene)])
+            keys[scene] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return Shelf(study.compared / "sealed", keys)
+
+    def path(self, scene_id: str) -> Path:
+        """Where a scene's comparison lies."""
+        return self.folder / f"{self.keys[scene_id]}.parquet"
+
+    def read(self, scene_id: str) -> Compared:
+        """The comparison that `write` put there."""
+        table = pq.read_table(self.path(scene_id))
+        return Compared(table.to_pandas(), json.loads((table.schema.metadata or {})[b"skipped"]))
+
+    def write(self, scene_id: str, compared: Compared) -> None:
+        """Keep a comparison."""
+        table = pa.Table.from_pandas(compared.rows, preserve_index=False)
+        table = table.replace_schema_metadata({b"skipped": json.dumps(compared.skipped).encode()})
+        write_atomically(self.path(scene_id), lambda path: pq.write_table(table, path))
+
+
+def comparing(study: Study) -> Callable[[str], None]:
+    """A function that compares one scene and keeps the result.
+
+    Only these processes open the sealed futures; they plan nothing.
+    """
     from experiments.worker import open_scorer
     from wmplan.sealed import SealedFutures
     from wmplan.store import SceneStore
 
     store, sealed = SceneStore.open(study.store), SealedFutures.open(study.store)
-    scorer = open_scorer(study)
+    scorer, shelf = open_scorer(study), Shelf.of(study)
 
-    def compare(scene_id: str) -> Compared:
+    def compare(scene_id: str) -> None:
         scene, future = store.scene(scene_id), sealed.future(scene_id)
-        return compare_scene(study, scene, future, scorer)
+        shelf.write(scene_id, compare_scene(study, scene, future, scorer))
 
     return compare
 
@@ -166,15 +216,21 @@ def scene_groups(study: Study) -> pd.DataFrame:
 
 def chosen_plans(study: Study, scene_id: str, speed: float) -> list[tuple[str, Plans]]:
     """(planner, its plan) for every planner that chose one in this scene, sorted by planner."""
-    from experiments.ledger import shard_path
     from wmplan.plans import Plans
+
+    found = []
+    for planner, accel, curvature in chosen_controls(study, scene_id):
+        controls = np.stack([accel, curvature], axis=-1).astype(np.float64)
+        found.append((planner, Plans.from_controls(controls[None], speed)))
+    return found
+
+
+def chosen_controls(study: Study, scene_id: str) -> list[tuple[str, list[float], list[float]]]:
+    """(planner, accelerations, curvatures) of what every planner chose in this scene, sorted by planner."""
+    from experiments.ledger import shard_path
 
     path = shard_path(study.run, scene_id)
     if not path.exists():
         return []
-    table = pq.read_table(path, columns=["planner", "accel", "curvature", "chosen"]).to_pandas()
-    found = []
-    for row in table[table["chosen"]].sort_values("planner").itertuples():
-        controls = np.stack([np.asarray(row.accel), np.asarray(row.curvature)], axis=-1).astype(np.float64)
-        found.append((str(row.planner), Plans.from_controls(controls[None], speed)))
-    return found
+    rows = pq.read_table(path, columns=["planner", "accel", "curvature", "chosen"]).to_pylist()
+    return sorted((row["planner"], row["accel"], row["curvature"]) for row in rows if row["chosen"])

@@ -67,16 +67,18 @@ def _key(logs: LogsConfig, source: str) -> str:
     root = Path(source)
     paths = sorted(root.rglob("*")) if root.is_dir() else [root] if root.exists() else []
     listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()]
-    text = json.dumps([source, logs.format, logs.ego, listing, _code()])
+    text = json.dumps([source, logs.format, logs.ego, listing, code_digest()])
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _code() -> str:
-    """Digest of the source that turns logs into scenes."""
+def code_digest() -> str:
+    """Digest of the source that turns logs into scenes and compares plans with what followed."""
     import wmplan
 
-    root = Path(wmplan.__file__).parent
+    root, here = Path(wmplan.__file__).parent, Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted([*root.glob("*.py"), *root.glob("readers/*.py"), *root.glob("simulator/*.py")]):
         digest.update(path.read_bytes())
+    for name in ("agreement.py", "perturb.py"):
+        digest.update((here / name).read_bytes())
     return digest.hexdigest()

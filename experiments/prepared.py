@@ -37,6 +37,11 @@ class Study:
     """Digests of data, model and critics."""
 
     @property
+    def compared(self) -> Path:
+        """Folder in whose `sealed` the comparisons with real outcomes are kept."""
+        return (self.cache or self.run) / "compared"
+
+    @property
     def planners(self) -> tuple[str, ...]:
         """Names of the optimizers and baselines, sorted."""
         return tuple(sorted((*self.config.optimizers, *self.config.baselines)))
@@ -104,7 +109,7 @@ def stored_config(run: Path) -> dict[str, Any]:
 
 def make_folders(study: Study) -> None:
     """Make every folder that the workers write into: what they make themselves the kernel's guard would close."""
-    places = [study.run / SHARDS]
+    places = [study.run / SHARDS, study.compared / "sealed"]
     if study.cache is not None:
         places += [study.cache / "terms", study.cache / "compiled"]
     for place in places:

@@ -31,15 +31,15 @@ class WorkersBroken(RuntimeError):
 
 
 def run_tasks(
-    factory: str, settings: Any, tasks: Sequence[str], workers: int, sealed: Path | None = None
+    factory: str, settings: Any, tasks: Sequence[str], workers: int, sealed: tuple[Path, ...] = ()
 ) -> Iterator[Done]:
     """The outcome of each task, in the order in which they finish.
 
-    Each process first limits its threads, then gives up the right to read the sealed futures of the store `sealed` (if
-    there is one), and only then loads anything else: `factory` (`module:function`) is called once with `settings`, and
-    the handler that it returns for one task after another. An exception in a task is that task's outcome; a process
-    that dies (out of memory, a signal) is replaced, and the task it held is reported. When the parent dies, the workers
-    see their pipe end and stop after the task at hand.
+    Each process first limits its threads, then gives up the right to read what lies under `sealed` in each of the
+    folders `sealed` (a store, the comparisons of earlier studies), and only then loads anything else: `factory`
+    (`module:function`) is called once with `settings`, and the handler that it returns for one task after another. An
+    exception in a task is that task's outcome; a process that dies (out of memory, a signal) is replaced, and the task
+    it held is reported. When the parent dies, the workers see their pipe end and stop after the task at hand.
 
     Raises:
         WorkersBroken: `factory` raised, so no task could be done.
@@ -67,7 +67,7 @@ def run_tasks(
 class _Worker:
     """One process, the pipe to it, and the task it holds."""
 
-    def __init__(self, factory: str, settings: Any, sealed: Path | None) -> None:
+    def __init__(self, factory: str, settings: Any, sealed: tuple[Path, ...]) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         # The settings go as bytes: to load them is to load libraries, and that must wait for the limits.
@@ -123,7 +123,7 @@ def _heard(crew: list[_Worker]) -> list[_Worker]:
     return [worker for worker in crew if worker.pipe in spoken]
 
 
-def _serve(pipe: Connection, factory: str, settings: bytes, sealed: Path | None) -> None:
+def _serve(pipe: Connection, factory: str, settings: bytes, sealed: tuple[Path, ...]) -> None:
     """A worker's life."""
     try:
         handle = _prepared(factory, settings, sealed)
@@ -150,15 +150,16 @@ def _serve(pipe: Connection, factory: str, settings: bytes, sealed: Path | None)
             return
 
 
-def _prepared(factory: str, settings: bytes, sealed: Path | None) -> Callable[[str], Any]:
+def _prepared(factory: str, settings: bytes, sealed: tuple[Path, ...]) -> Callable[[str], Any]:
     from wmplan.threads import limit_threads
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's remarks on its own compiled files
     limit_threads(1)
-    if sealed is not None:
+    if sealed:
         from wmplan.sealed import forbid
 
-        forbid(sealed)
+        for folder in sealed:
+            forbid(folder)
     module, name = factory.split(":")
     return getattr(importlib.import_module(module), name)(pickle.loads(settings))  # type: ignore[no-any-return]
 

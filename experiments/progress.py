@@ -56,13 +56,16 @@ def _bar(items: Iterable[T], title: str, total: int, done: int, note: Callable[[
 
 def _lines(items: Iterable[T], title: str, total: int, done: int, note: Callable[[T], str]) -> Iterator[T]:
     start = last = time.monotonic()
+    first = start
     for count, item in enumerate(items, start=1):
         now = time.monotonic()
+        if count == 1:
+            first = now  # what came before was starting up, and says nothing of the rest
         finished = done + count == total
         if now - start > QUIET_S and (now - last > LINE_EVERY_S or finished):
-            left = (now - start) / count * (total - done - count)
+            left = _clock((now - first) / (count - 1) * (total - done - count)) if count > 1 else "unknown time"
             tail = f", {note(item)}" if note(item) else ""
-            say(f"{title}: {done + count}/{total}, {_clock(now - start)} gone, {_clock(left)} left{tail}")
+            say(f"{title}: {done + count}/{total}, {_clock(now - start)} gone, {left} left{tail}")
             last = now
         yield item
 

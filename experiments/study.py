@@ -120,8 +120,9 @@ def plan_scenes(study: Study) -> dict[str, str]:
     if there:
         say(f"{len(there)} of {len(study.scene_ids)} scenes were planned before")
     lost: dict[str, str] = {}
+    sealed = (study.store, study.compared)
     try:
-        outcomes = run_tasks("experiments.worker:planning", study, missing, study.config.workers, study.store)
+        outcomes = run_tasks("experiments.worker:planning", study, missing, study.config.workers, sealed)
         for done in track(outcomes, "planning", len(study.scene_ids), len(there)):
             if done.error:
                 lost[done.task] = done.error

@@ -68,10 +68,8 @@ def test_workers_that_cannot_start_say_why() -> None:
 
 
 def test_a_sealed_process_reads_no_future_and_an_unsealed_one_does(place: Path) -> None:
-    from wmplan.landlock import forbid_reading  # noqa: F401  (the guard that is meant)
-
     store = place / "store"
-    sealed = next(iter(run_tasks(f"{HERE}:peeking", str(store), ["a-behind-a-leader"], 1, store)))
+    sealed = next(iter(run_tasks(f"{HERE}:peeking", str(store), ["a-behind-a-leader"], 1, (store,))))
     free = next(iter(run_tasks(f"{HERE}:peeking", str(store), ["a-behind-a-leader"], 1)))
     assert sealed.error == ""
     assert sealed.result[:2] == ["refused", "refused"]
