@@ -98,7 +98,7 @@ def simplified(config: type) -> type:
         kind, default = hints[item.name], _default(item)
         if dataclasses.is_dataclass(kind):
             kind = simplified(typing.cast(type, kind))
-            default = None if default is dataclasses.MISSING else kind(**vars(default))
+            default = None if default is dataclasses.MISSING else _twin(kind, default)
         elif choices(kind):
             kind = type(choices(kind)[0])
         elif is_list(kind):
@@ -124,6 +124,15 @@ def build(config: type, values: dict[str, Any]) -> Any:
             value = tuple(value)
         made[item.name] = value
     return config(**made)
+
+
+def _twin(kind: type, value: Any) -> Any:
+    """The value of a dataclass as an instance of its simplified twin, dataclasses inside it too."""
+    values = {}
+    for item in dataclasses.fields(kind):
+        inner = getattr(value, item.name)
+        values[item.name] = _twin(item.type, inner) if dataclasses.is_dataclass(inner) else inner  # type: ignore
+    return kind(**values)
 
 
 def _same(value: Any) -> Any:
