@@ -24,6 +24,7 @@ from wmplan.randomness import fold_in
 from wmplan.scene import Future, Scene
 from wmplan.sealed import SealedFutures
 from wmplan.store import SceneStore
+from wmplan.threads import limit_threads
 
 LINE_EVERY_S = 15.0
 
@@ -53,6 +54,7 @@ def train(config: TrainConfig) -> Path:
     Raises:
         InputError: the store has no training scene, or the folder holds a training of other settings or data.
     """
+    limit_threads(1)  # drawing thousands of small rasters: several threads wait for each other; training sets its own
     store, out = SceneStore.open(config.store), Path(config.out)
     index = store.index()
     examples = _examples(store, config, "train", config.most_scenes)
