@@ -73,7 +73,11 @@ def test_overfits_a_scene_and_beats_constant_velocity_there(tmp_path):
     losses: list[tuple[str, float]] = []
     network, _ = train(examples, settings, tmp_path, lambda p: losses.append((p.stage, p.loss)))
     measured = measure(network, examples, samples=2, horizon=AHEAD)
-    assert (measured.mean("ar") > measured.mean("cv") + 0.05).all()
+    gain = measured.mean("ar") - measured.mean("cv")
+    # After half a second the braking cars are 0.4 m behind their constant-velocity places, after 1.5 s 3.4 m.
+    assert gain[0] > 0.0
+    assert (gain[1:] > 0.3).all()
+    assert losses[-1][1] < 0.6 * losses[0][1]
     assert losses[0][0] == "tokenizer"
     assert losses[-1][0] == "on_policy"
 

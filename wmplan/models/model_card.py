@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 KIND = "ar"
 LIMITS = (
     "Ranks and evaluates plans offline. It certifies nothing on the road and must not run in a vehicle.",
-    "Imagines 3 s ahead at 0.5 s steps inside a window of 64 m by 64 m; what moves thinner or faster than that is missed.",
+    "Imagines 3 s ahead at 0.5 s steps inside a window of 64 m by 64 m; what is thinner or faster than that is missed.",
     "Trusted only near the actions of its training logs: use it with the support estimate, never alone.",
     "Other road users react as those of the training logs did; rare reactions are learned poorly.",
 )
@@ -24,8 +24,8 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Row:
-    """IoU (64 x 64 m at 1 m, threshold 0.5, mean over 4 samples) at one horizon, and the gain over constant velocity with
-    its 95 % interval (bootstrap over groups of scenes)."""
+    """IoU (threshold 0.5, mean over 4 samples) at one horizon, and the gain over constant velocity with its 95 %
+    interval (bootstrap over groups of scenes)."""
 
     split: str
     scenes: int
@@ -93,21 +93,22 @@ class Card:
 
     def page(self) -> str:
         """`MODEL_CARD.md`."""
-        lines = [f"# World model `{self.kind}`, preset `{self.preset}`", "", "Written by `wmplan train`; do not edit.", ""]
+        title = f"# World model `{self.kind}`, preset `{self.preset}`"
+        lines = [title, "", "Written by `wmplan train`; do not edit.", ""]
         lines += ["## What it must not be used for", "", *(f"- {limit}" for limit in self.limits), ""]
         lines += [*(f"- {note}" for note in self.notes), ""] if self.notes else []
         lines += ["## Forecast", ""]
         if self.metrics:
             lines += [
-                "IoU of what is occupied by anybody (1 m cells, threshold 0.5, mean over samples), the ego's true motion given.",
+                "IoU of what is occupied by anybody (threshold 0.5, mean over samples), given the ego's true motion.",
                 "",
-                "| split | scenes | horizon | model | constant velocity | persistence | gain over constant velocity (95 %) |",
+                "| split | scenes | horizon | model | persistence | constant velocity | gain over it (95 %) |",
                 "|---|---|---|---|---|---|---|",
             ]
             for row in self.metrics:
                 lines.append(
-                    f"| {row.split} | {row.scenes} | {row.seconds:g} s | {row.ar:.3f} | {row.cv:.3f} | "
-                    f"{row.persistence:.3f} | {row.gain:+.3f} ({row.gain_low:+.3f} to {row.gain_high:+.3f}) |"
+                    f"| {row.split} | {row.scenes} | {row.seconds:g} s | {row.ar:.3f} | {row.persistence:.3f} | "
+                    f"{row.cv:.3f} | {row.gain:+.3f} ({row.gain_low:+.3f} to {row.gain_high:+.3f}) |"
                 )
         else:
             lines += ["Not measured: the store has no validation scenes."]
@@ -118,7 +119,11 @@ class Card:
 
 
 def rows_of(
-    split: str, iou: dict[str, Float[ndarray, "T"]], gain: Float[ndarray, "T 3"], seconds: Float[ndarray, "T"], scenes: int
+    split: str,
+    iou: dict[str, Float[ndarray, "T"]],
+    gain: Float[ndarray, "T 3"],
+    seconds: Float[ndarray, "T"],
+    scenes: int,
 ) -> tuple[Row, ...]:
     """The card's rows at whole seconds; horizons at which no scene holds anything are left out."""
     chosen = [i for i, s in enumerate(seconds) if abs(s - round(float(s))) < 1e-6 and np.isfinite(gain[i]).all()]
