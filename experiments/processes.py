@@ -64,6 +64,16 @@ def run_tasks(
             worker.stop()
 
 
+def in_order(outcomes: Iterator[Done], tasks: Sequence[str]) -> Iterator[Done]:
+    """The outcomes in the order of the tasks; those that finish early wait."""
+    early: dict[str, Done] = {}
+    for task in tasks:
+        while task not in early:
+            done = next(outcomes)
+            early[done.task] = done
+        yield early.pop(task)
+
+
 class _Worker:
     """One process, the pipe to it, and the task it holds."""
 
