@@ -27,7 +27,7 @@ SCENES_SHOWN = 8
 def write_report(run: Path, store: Path, model: str) -> Path:
     """Path of the report, after it was written whole into the run folder."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=False, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("template.html.j2").render(**contents(FinishedStudy.open(run), Path(store), model))
     return write_text(run / REPORT, page)
 
