@@ -12,7 +12,7 @@ study: setup ## rank, evaluate and report on the embedded default; ARGS="optimiz
 	$(BIN)/wmplan study $(ARGS)
 
 test: $(VENV)/.test ## the test suite; ARGS="-k cem" selects
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.check ## style, types, import directions, docs
 	$(BIN)/ruff check .

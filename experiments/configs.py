@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import typing
 from dataclasses import MISSING, dataclass
 from typing import Any
 
@@ -133,9 +134,18 @@ def _override(command: Command, known: dict[str, Field], argument: str) -> str:
         raise UsageError(f"wmplan {command.name}: {key}={value}, expected {nearest(value, list(choices(kind)))}")
     if holds_text(kind) and "${" not in value and value[:1] not in ("'", '"') and value != "null":
         return f'{key}="{_quoted(value)}"'
-    if is_list(kind) and not value.startswith("["):
-        return f"{key}=[{value}]"
+    if is_list(kind):
+        return f"{key}={_listed(kind, value)}"
     return argument
+
+
+def _listed(kind: Any, value: str) -> str:
+    """`a,b` or `[a,b]` as Hydra reads a list; text items are quoted, so that they may hold any sign but a comma."""
+    inside = value.strip().removeprefix("[").removesuffix("]")
+    if not holds_text(typing.get_args(kind)[0]) or "${" in value:
+        return f"[{inside}]"
+    items = [item.strip().strip("\"'") for item in inside.split(",") if item.strip()]
+    return "[" + ",".join(f'"{_quoted(item)}"' for item in items) + "]"
 
 
 def _quoted(text: str) -> str:

@@ -32,7 +32,7 @@ class StudyConfig:
     candidates: int = 128
     """Candidates per scene and optimizer, over all its rounds."""
     settings: tuple[str, ...] = ()
-    """Further settings of single optimizers, e.g. cem.rounds=8 or mppi.samples=64, as their configs name them."""
+    """Further settings of single optimizers as their configs name them, e.g. cem.rounds=8,mppi.effective_samples=8."""
     samples: int = 4
     """Imagined futures per candidate (M), drawn with the same noise for all candidates of a scene."""
     horizon_s: float = 3.0

@@ -121,7 +121,9 @@ class RoadMap:
         return RoadMap(self.kinds, self.ids, self.offsets, points, self.successors)
 
     @staticmethod
-    def build(features: list[tuple[Feature, str, Float[ndarray, "_N 2"]]], links: list[tuple[str, str]] = []) -> RoadMap:  # noqa: B006
+    def build(
+        features: list[tuple[Feature, str, Float[ndarray, "_N 2"]]], links: list[tuple[str, str]] = []
+    ) -> RoadMap:  # noqa: B006
         """A map from (kind, id, points) and (lane id, id of the lane that follows); unknown link ids are dropped."""
         sizes = [len(points) for _, _, points in features]
         lanes = {name: i for i, (kind, name, _) in enumerate(features) if kind == Feature.LANE}

@@ -79,6 +79,11 @@ def test_text_is_taken_as_it_stands(path: str) -> None:
     assert compose(SMALL, [f"source.path={path}"]).source.path == path
 
 
+def test_text_in_lists_needs_no_quotes() -> None:
+    for written in ("settings=cem.rounds=8,cem.decay=1.2", 'settings=["cem.rounds=8","cem.decay=1.2"]'):
+        assert compose(cli.COMMANDS["study"], [written]).settings == ("cem.rounds=8", "cem.decay=1.2")
+
+
 def test_a_word_alone_sets_the_positional_field() -> None:
     assert compose(NEEDING, ["some/where", "out=y"]) == Needing("some/where", "y")
 
