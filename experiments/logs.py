@@ -21,7 +21,7 @@ class LogsConfig:
     """A reader's name, `auto`, or `store` for a folder that `wmplan ingest` wrote."""
     path: str = ""
     """File or folder of the logs or of the store; the simulator needs none."""
-    n: int = 24
+    n: int = 16
     """How many logs the simulator makes."""
     seed: int = 1000
     """Which logs the simulator makes; the shipped model was trained on other seeds."""
