@@ -22,7 +22,7 @@ ROUTE_POINTS = 64
 class Start:
     """What an optimizer knows of a scene: the ego's present motion, its size, the route, the speed it would like.
 
-    Scene frame, so the ego is at the origin with heading 0. `route` has `ROUTE_POINTS` points of equal spacing, in metres.
+    Scene frame, so the ego is at the origin with heading 0. `route` has `ROUTE_POINTS` points, equally spaced, metres.
     """
 
     speed: float

@@ -11,7 +11,7 @@ from numpy import ndarray
 
 
 def fold_in(seed: int, *parts: str | int) -> int:
-    """A seed (63 bits) for this purpose, e.g. `fold_in(7, scene_id, "cem", 0)`; stable across processes and machines."""
+    """A seed (63 bits) for this purpose, e.g. `fold_in(7, scene_id, "cem", 0)`; the same on every machine."""
     text = "\x1f".join([str(seed), *(f"{type(p).__name__}:{p}" for p in parts)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 

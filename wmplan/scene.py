@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -122,8 +123,8 @@ class RoadMap:
 
     @staticmethod
     def build(
-        features: list[tuple[Feature, str, Float[ndarray, "_N 2"]]], links: list[tuple[str, str]] = []
-    ) -> RoadMap:  # noqa: B006
+        features: list[tuple[Feature, str, Float[ndarray, "_N 2"]]], links: Sequence[tuple[str, str]] = ()
+    ) -> RoadMap:
         """A map from (kind, id, points) and (lane id, id of the lane that follows); unknown link ids are dropped."""
         sizes = [len(points) for _, _, points in features]
         lanes = {name: i for i, (kind, name, _) in enumerate(features) if kind == Feature.LANE}

@@ -115,7 +115,8 @@ def _planners_text(subset: str, unseen: int, everything: int) -> str:
 def _planner_table(run: FinishedStudy, subset: str) -> str:
     medians = run.timings.groupby("planner")["seconds"].median()
     chosen = run.ledger[run.ledger["chosen"]].groupby("planner")
-    cost, p = chosen["cost"].mean(), chosen["support_p"].median() if "support_p" in run.ledger else {}
+    cost = chosen["cost"].mean()
+    support = chosen["support_p"].median() if "support_p" in run.ledger else pd.Series(dtype=float)
     refused = (
         run.ledger[run.ledger["infeasible"] == 0].groupby("planner")["verdict"].apply(lambda v: (v == "refused").mean())
     )
@@ -127,7 +128,7 @@ def _planner_table(run: FinishedStudy, subset: str) -> str:
             "no plan": row["no_plan"],
             "failed": row["failed"],
             "mean imagined cost": float(cost.get(row["planner"], np.nan)),
-            "median support p": float(p.get(row["planner"], np.nan)),
+            "median support p": float(support.get(row["planner"], np.nan)),
             "candidates refused": f"{refused[row['planner']]:.0%}" if row["planner"] in refused else "–",
             "median s a scene": float(medians.get(row["planner"], np.nan)),
         }
