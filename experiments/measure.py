@@ -29,9 +29,7 @@ class Measured:
 def measured(arguments: Sequence[str], folder: str | None = None) -> Measured:
     """What `python <arguments>` cost. Its messages pass through; what it prints is kept."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, text=True, cwd=folder, env=os.environ
-    )
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, cwd=folder)
     peak = 0
     while process.poll() is None:
         peak = max(peak, _resident(process.pid))
