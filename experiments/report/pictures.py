@@ -152,4 +152,4 @@ def _blend(occupancy: Float[ndarray, "C H W"], footprint: Float[ndarray, "H W"])
     for amount, colour in layers:
         weight = np.clip(amount, 0.0, 1.0)[..., None]
         image = image * (1.0 - weight) + weight * np.array(colour)
-    return image
+    return np.clip(image, 0.0, 1.0)

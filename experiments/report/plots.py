@@ -120,7 +120,7 @@ def support_plot(ledger: pd.DataFrame) -> Plot | None:
     )
 
 
-def _interval(ax: Any, place: float, interval: Mapping[str, Any], colour: str) -> None:
+def _interval(ax: Any, place: int, interval: Mapping[str, Any], colour: str) -> None:
     """A point with its interval, lying."""
     value = interval["value"]
     low = interval["lower"] if interval["lower"] is not None else value

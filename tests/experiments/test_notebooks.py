@@ -23,7 +23,8 @@ def test_notebook_runs(path: Path, tmp_path: Path):
         f"NotebookClient(nb, timeout=280, resources={{'metadata': {{'path': {str(tmp_path)!r}}}}}).execute()\n"
         f"nbformat.write(nb, {str(out)!r})\n"
     )
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "MPLBACKEND": "agg"}
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    environment.pop("MPLBACKEND", None)  # the notebook chooses
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     cells = [cell for cell in nbformat.read(out, 4).cells if cell.cell_type == "code"]
