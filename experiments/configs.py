@@ -141,6 +141,8 @@ def _override(command: Command, known: dict[str, Field], argument: str) -> str:
 
 def _listed(kind: Any, value: str) -> str:
     """`a,b` or `[a,b]` as Hydra reads a list; text items are quoted, so that they may hold any sign but a comma."""
+    if value.startswith("[") != value.endswith("]"):
+        return value  # Hydra says what is wrong
     inside = value.strip().removeprefix("[").removesuffix("]")
     if not holds_text(typing.get_args(kind)[0]) or "${" in value:
         return f"[{inside}]"

@@ -321,6 +321,14 @@ def check_arrays(found: Any, data: dict[str, Any]) -> None:
     assert (found["b"], found["c"], found["d"].tolist()) == (2.5, [None, True, "x"], [False, False, True])
 
 
+def test_numbers_that_call_themselves_objects_do_not_crash_the_process(tmp_path: Path) -> None:
+    """NumPy's own restoring code takes the bytes for addresses and ends the process."""
+    path = tmp_path / "s.pkl"
+    path.write_bytes(pickle.dumps(np.arange(4.0), 3).replace(b"f8", b"O8"))
+    with pytest.raises(InputError, match="is not a readable pickle"):
+        load_pickle(path)
+
+
 WHOLE = pickle.dumps(scene())
 
 
