@@ -42,6 +42,8 @@ class BenchConfig:
     """For `forecast`: a checkpoint folder."""
     store: str = ""
     """For `forecast`: a store with validation scenes."""
+    scenes: int = 400
+    """For `forecast`: at most so many validation scenes, a fixed random choice; 0 = all."""
     issue: int = 2
     """Issue whose file of results is written."""
     label: str = ""
@@ -117,7 +119,7 @@ def bench_forecast(config: BenchConfig) -> None:
     from experiments.forecasting import forecasts
     from wmplan.forecast import compare, summary, table
 
-    frame = table(forecasts(Path(config.store), config.model))
+    frame = table(forecasts(Path(config.store), config.model, most=config.scenes))
     learned = next(name for name in frame["model"].unique() if name not in ("cv", "persistence"))
     write = _writer(config, f"wmplan bench forecast model={Path(config.model).name} store={Path(config.store).name}")
     for row in _of_iou(summary(frame, 0)):

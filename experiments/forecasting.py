@@ -34,11 +34,12 @@ class Settings:
 
 
 def forecasts(
-    store: Path, model: str, split: str = "val", samples: int = 4, seed: int = 0, workers: int = 2
+    store: Path, model: str, split: str = "val", samples: int = 4, seed: int = 0, workers: int = 2, most: int = 0
 ) -> list[SceneForecast]:
     """Every scene of the split, forecast by the model and the baselines given what the ego really did.
 
-    Scenes whose log does not show the ego for 3 s are left out, and said.
+    Scenes whose log does not show the ego for 3 s are left out, and said. With `most` above 0, a fixed random choice of
+    at most so many scenes.
 
     Raises:
         InputError: no scenes of the split, or none that can be scored.
@@ -47,6 +48,8 @@ def forecasts(
     scenes = index.loc[index["split"] == split, "scene_id"].tolist()
     if not scenes:
         raise InputError(f"{store}: no scenes of split {split!r}, expected some")
+    if most:
+        scenes = sorted(sorted(scenes, key=lambda name: fold_in(0, "chosen for forecasts", name))[:most])
     settings = Settings(store, model, samples, seed)
     found: list[SceneForecast] = []
     outcomes = run_tasks("experiments.forecasting:forecasting", settings, scenes, workers)
