@@ -21,8 +21,9 @@ check: $(VENV)/.check ## style, types, import directions, docs
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
-bench: setup ## measure the figures that README and docs quote, into docs/results/
-	$(BIN)/wmplan bench $(ARGS)
+bench: setup ## measure the figures that need no data, into docs/results/; `wmplan bench <what>` measures the rest
+	$(BIN)/wmplan bench study
+	$(BIN)/wmplan bench ingest
 
 docs: $(VENV)/.check ## the documentation as a site, served locally
 	$(BIN)/mkdocs serve

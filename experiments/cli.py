@@ -58,11 +58,28 @@ COMMANDS = {
             positional="run",
         ),
         Command(
-            "bench",
-            "experiments.bench:BenchConfig",
-            "experiments.bench:run",
-            "measure the figures that README quotes, into docs/results/",
-            positional="what",
+            "bench study",
+            "experiments.bench.study:StudyBench",
+            "experiments.bench.study:run",
+            "measure the embedded default: time and memory",
+        ),
+        Command(
+            "bench logs",
+            "experiments.bench.logs:LogsBench",
+            "experiments.bench.logs:run",
+            "measure a study of given logs, twice: time, memory, the cache's saving, equal bytes",
+        ),
+        Command(
+            "bench ingest",
+            "experiments.bench.ingest:IngestBench",
+            "experiments.bench.ingest:run",
+            "measure an ingest and one ten times larger: time and memory must scale",
+        ),
+        Command(
+            "bench forecast",
+            "experiments.bench.forecast:ForecastBench",
+            "experiments.bench.forecast:run",
+            "measure a model's forecast against constant velocity and persistence",
         ),
     )
 }
@@ -100,7 +117,12 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"wmplan {wmplan.__version__}")
         return 0
+    if len(words) > 1 and f"{words[0]} {words[1]}" in COMMANDS:
+        words = [f"{words[0]} {words[1]}", *words[2:]]
     if words[0] not in COMMANDS:
+        family = [name for name in COMMANDS if name.split()[0] == words[0]]
+        if family:
+            raise UsageError(f"wmplan {words[0]}: expected one of {', '.join(name.split()[1] for name in family)}")
         raise UsageError(f"wmplan: there is no command {words[0]!r}, did you mean {nearest(words[0], list(COMMANDS))}?")
     command = COMMANDS[words[0]]
     if any(word in ("-h", "--help") for word in words[1:]):

@@ -33,6 +33,11 @@ class Command:
     positional: str = ""
     """The field that a word without `=` sets, if there is one."""
 
+    @property
+    def key(self) -> str:
+        """Its name in Hydra's store: `bench study` has a space."""
+        return self.name.replace(" ", "_")
+
     def config_class(self) -> type:
         """The dataclass."""
         return load(self.config)
@@ -67,12 +72,12 @@ def compose(command: Command, arguments: list[str]) -> Any:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize(version_base="1.3", config_path=None):
-            composed = hydra.compose(command.name, overrides=overrides)
+            composed = hydra.compose(command.key, overrides=overrides)
         values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_one_line(command, error)) from error
     finally:
-        for name in (f"{command.name}.yaml", f"{command.name}_schema.yaml", *(group for group, _, _ in command.groups)):
+        for name in (f"{command.key}.yaml", f"{command.key}_schema.yaml", *(group for group, _, _ in command.groups)):
             store.repo.pop(name, None)  # a group of one command would shadow a field of another
     try:
         return build(config, values)  # type: ignore[arg-type]
@@ -87,14 +92,14 @@ def register(command: Command) -> Any:
 
     store = ConfigStore.instance()
     config = command.config_class()
-    store.store(name=f"{command.name}_schema", node=OmegaConf.structured(simplified(config)))
-    defaults: list[Any] = [f"{command.name}_schema"]
+    store.store(name=f"{command.key}_schema", node=OmegaConf.structured(simplified(config)))
+    defaults: list[Any] = [f"{command.key}_schema"]
     known = {field.path: field for field in fields_of(config)}
     for group, field, _ in command.groups:
         for option in group_options(command, group):
             store.store(group=group, name=option, node={field: option})
         defaults.append({group: known[f"{group}.{field}"].default})
-    store.store(name=command.name, node={"defaults": [*defaults, "_self_"]})
+    store.store(name=command.key, node={"defaults": [*defaults, "_self_"]})
     return store
 
 
