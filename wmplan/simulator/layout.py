@@ -1,4 +1,5 @@
-"""What a road of the simulator is made of: routes, spawns, lights, beside the map as a recording would hold it."""
+"""What a road of the simulator is made of: routes, right of way, spawns, lights, beside the map as a recording would
+hold it."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from numpy import ndarray
 
-from wmplan.scene import RoadMap
+from wmplan.scene import STEP_S, Kind, Light, RoadMap
 
 Points = Float[ndarray, "_N 2"]
 LANE_SPACING_M = 2.0
@@ -19,9 +20,10 @@ LANE_SPACING_M = 2.0
 class Route:
     """A path to follow. `speeds[i]` (m/s) limits the piece that begins at point i.
 
-    Arc lengths in metres along the path: `stop` is the stop line, `clear` where the conflict area ends. `group` is the
-    light group, -1 where nothing stops. `left` and `right` are the routes of the lanes beside it in the same direction,
-    -1 where there is none.
+    Arc lengths in metres along the path: `stop` is the line where one halts for a light or for those with right of
+    way, `clear` where the conflict area ends. `group` is the light group, -1 where no light rules. `left` and `right`
+    are the routes of the lanes beside it in the same direction, -1 where there is none; lanes are changed only while
+    between the arc lengths `change`. A `dead_end` has to be left by changing lanes; its traffic halts at `stop`.
     """
 
     points: Points
@@ -29,14 +31,28 @@ class Route:
     stop: float = 0.0
     clear: float = 0.0
     group: int = -1
-    walk: bool = False
+    kind: Kind = Kind.VEHICLE
     left: int = -1
     right: int = -1
+    change: tuple[float, float] = (0.0, 1e4)
+    dead_end: bool = False
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A conflict area: who is on a route of `waits` halts at its stop line until those on a route of `first`, who are
+    about to pass through the area, have passed. Where each of them enters and leaves it follows from the geometry."""
+
+    first: tuple[int, ...]
+    waits: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Spawn:
-    """A stretch of lane on which vehicles start: all `routes` share it, at the same arc lengths `low` to `high`."""
+    """A stretch of lane on which road users start: all `routes` share it, at the same arc lengths `low` to `high`.
+
+    Vehicles, cyclists or people, by the kind of the routes (all of one kind). `ego`: the ego may start here.
+    """
 
     routes: tuple[int, ...]
     low: float
@@ -46,12 +62,27 @@ class Spawn:
 
 @dataclass(frozen=True)
 class Signal:
-    """Fixed-time lights: group g is green from `starts[g]` for `greens[g]` seconds of each `cycle`, then yellow."""
+    """The state (`Light`) of each light group every `STEP_S`; from the last column on it begins again if `periodic`,
+    else it stays."""
 
-    cycle: float
-    starts: tuple[float, ...]
-    greens: tuple[float, ...]
-    yellows: tuple[float, ...]
+    states: Int8[ndarray, "G L"]
+    periodic: bool = True
+
+    @staticmethod
+    def none() -> Signal:
+        """No lights."""
+        return Signal(np.zeros((0, 1), np.int8))
+
+    @staticmethod
+    def fixed_time(
+        cycle: float, starts: tuple[float, ...], greens: tuple[float, ...], yellows: tuple[float, ...]
+    ) -> Signal:
+        """Group g is green from `starts[g]` for `greens[g]` seconds of each `cycle`, then yellow, then red."""
+        steps = round(cycle / STEP_S)
+        since = np.mod(np.arange(steps)[None] * STEP_S - np.array(starts)[:, None] + 1e-6, cycle)
+        green, yellow = np.array(greens)[:, None], np.array(yellows)[:, None]
+        states = np.where(since < green, Light.GREEN, np.where(since < green + yellow, Light.YELLOW, Light.RED))
+        return Signal(states.astype(np.int8))
 
 
 @dataclass(frozen=True)
@@ -74,6 +105,7 @@ class SimMap:
     signal: Signal
     stop_points: tuple[StopPoint, ...]
     lane_width: float
+    zones: tuple[Zone, ...] = ()
 
 
 def resample(points: Points, spacing: float = LANE_SPACING_M) -> Points:
