@@ -10,8 +10,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from wmplan.randomness import fold_in
-from wmplan.scene import Feature, RoadMap
-from wmplan.simulator.layout import Points, Route, Signal, SimMap, Spawn, StopPoint, resample, strip, turner
+from wmplan.scene import Feature, Kind, RoadMap
+from wmplan.simulator.layout import Points, Route, Signal, SimMap, Spawn, StopPoint, Zone, resample, strip, turner
 
 ARM_LENGTH_M = 200.0
 """From the crossing's stop lines outward."""
@@ -73,6 +73,7 @@ def crossing(seed: int) -> SimMap:
     routes: list[Route] = []
     spawns: list[Spawn] = []
     stops: list[StopPoint] = []
+    right: list[list[int]] = [[] for _ in range(ARMS)]
     for arm in range(ARMS):
         turn = shape.turn(arm)
         for lane in range(lanes):
@@ -85,15 +86,23 @@ def crossing(seed: int) -> SimMap:
                 links += [(f"in{arm}.{lane}", name), (name, f"out{(arm + EXIT_ARM[way]) % ARMS}.{lane}")]
                 stops.append(StopPoint(turn(np.array([[shape.stop_line, y]])), name, shape.group(arm, way)))
                 shared.append(len(routes))
+                if way == -1:
+                    right[arm].append(len(routes))
                 routes.append(_route(shape, arm, way, y, connector))
             spawns.append(Spawn(tuple(shared), ARM_LENGTH_M - 110.0, ARM_LENGTH_M - 5.0, ego=True))
             if 0 in _ways(lanes, lane):
                 ahead = shared[_ways(lanes, lane).index(0)]
                 clear = routes[ahead].clear
                 spawns.append(Spawn((ahead,), clear + 10.0, clear + 80.0, ego=False))
-    routes += [_walk(shape, arm, side) for arm in range(ARMS) for side in (1.0, -1.0)]
+    zones = []
+    for arm in range(ARMS):
+        walks = (len(routes), len(routes) + 1)
+        routes += [_walk(shape, arm, side) for side in (1.0, -1.0)]
+        zones.append(Zone(walks, tuple(right[(arm - EXIT_ARM[-1]) % ARMS])))
+    people = [zone.first for zone in zones]
+    spawns += [Spawn(a + b, 0.0, SIDEWALK_M - 0.5, ego=False) for a, b in (people[0::2], people[1::2])]
     road_map = RoadMap.build(features, links)
-    return SimMap("crossing", road_map, tuple(routes), tuple(spawns), signal, tuple(stops), width)
+    return SimMap("crossing", road_map, tuple(routes), tuple(spawns), signal, tuple(stops), width, tuple(zones))
 
 
 def _ways(lanes: int, lane: int) -> list[int]:
@@ -113,7 +122,7 @@ def _signal(shape: _Shape, greens: Float[ndarray, "4"], offset: float) -> Signal
     steps = greens + YELLOW_S + ALL_RED_S
     starts = np.concatenate([[0.0], np.cumsum(steps)[:-1]]) + offset
     beside = [(arm + 3) % ARMS if shape.lanes == 1 else 2 * ((arm + 1) % 2) for arm in range(ARMS)]
-    return Signal(
+    return Signal.fixed_time(
         float(steps.sum()),
         tuple(float(s) for s in [*starts, *starts[beside]]),
         tuple(float(g) for g in [*greens, *(0.5 * greens[beside])]),
@@ -167,7 +176,7 @@ def _walk(shape: _Shape, arm: int, side: float) -> Route:
     """The path of people who cross an arm, from one pavement to the other."""
     y = np.array([-1.0, 1.0]) * side * (shape.edge + SIDEWALK_M)
     points = shape.turn(arm)(np.stack([np.full(2, shape.half + 2.0 + 0.5 * side), y], -1))
-    return Route(points, np.full(2, 1.4), SIDEWALK_M - 0.5, SIDEWALK_M + 2.0 * shape.edge, ARMS + arm, walk=True)
+    return Route(points, np.full(2, 1.4), SIDEWALK_M - 0.5, SIDEWALK_M + 2.0 * shape.edge, ARMS + arm, Kind.PEDESTRIAN)
 
 
 def _corner(shape: _Shape) -> Points:

@@ -10,8 +10,7 @@ from wmplan.randomness import fold_in
 from wmplan.scene import Feature, RoadMap
 from wmplan.simulator.layout import Points, Route, Signal, SimMap, Spawn, resample, strip, turner
 
-STRAIGHT_LENGTH_M = 900.0
-NO_SIGNAL = Signal(60.0, (), (), ())
+STRAIGHT_LENGTH_M = 505.0
 
 
 def straight(seed: int) -> SimMap:
@@ -32,15 +31,15 @@ def straight(seed: int) -> SimMap:
         Route(lanes[i], np.full(2, limit), left=i - 1, right=i + 1 if i + 1 < ahead else -1) for i in range(ahead)
     ]
     routes += [Route(lane, np.full(2, limit)) for lane in lanes[ahead:]]
-    spawns = [Spawn((i,), 150.0, 380.0, ego=True) for i in range(ahead)]
-    spawns += [Spawn((ahead + i,), 350.0, 700.0, ego=False) for i in range(back)]
+    spawns = [Spawn((i,), 60.0, 230.0, ego=True) for i in range(ahead)]
+    spawns += [Spawn((ahead + i,), 60.0, 320.0, ego=False) for i in range(back)]
     turn = turner(angle)
     return SimMap(
         "straight",
         RoadMap.build([(kind, name, turn(points)) for kind, name, points in features]),
         tuple(replace(r, points=turn(r.points)) for r in routes),
         tuple(spawns),
-        NO_SIGNAL,
+        Signal.none(),
         (),
         width,
     )
