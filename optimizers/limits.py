@@ -50,28 +50,42 @@ def curvature_bound(speed: Float[Array, "..."], limits: Limits) -> Float[Array, 
     return jnp.minimum(limits.max_curvature_pm, by_speed)
 
 
-def project(controls: Float[Array, "T U K"], motion: Motion, limits: Limits) -> Float[Array, "T U K"]:
-    """The controls, clipped step by step until the car can drive them from where it is.
+def drivable(
+    speed: Float[Array, "K"],
+    before: Float[Array, "K"],
+    accel: Float[Array, "K"],
+    curvature: Float[Array, "K"],
+    limits: Limits,
+) -> tuple[Float[Array, "K"], Float[Array, "K"], Float[Array, "K"]]:
+    """The speed after one step, and the acceleration and curvature that the car can drive in it.
 
-    Acceleration first (its bounds, then the speed limit), then curvature: its rate from the step before, then the bound
-    at the faster end of the step, which therefore wins where the two disagree.
+    Acceleration first (its bounds, then the speed limit), then curvature: its rate from the step `before`, then the
+    bound at the faster end of the step, which therefore wins where the two disagree.
     """
+    accel = jnp.minimum(accel, (limits.max_speed_mps - speed) / STEP_S)
+    accel = jnp.clip(accel, limits.min_accel_mps2, limits.max_accel_mps2)
+    speed_next = jnp.maximum(speed + accel * STEP_S, 0.0)
+    reach = limits.max_curvature_rate_pmps * STEP_S
+    bound = curvature_bound(jnp.maximum(speed, speed_next), limits)
+    return speed_next, accel, jnp.clip(jnp.clip(curvature, before - reach, before + reach), -bound, bound)
+
+
+def project(controls: Float[Array, "T U K"], motion: Motion, limits: Limits) -> Float[Array, "T U K"]:
+    """The controls, clipped step by step (`drivable`) until the car can drive them from where it is."""
     k = controls.shape[-1]
 
     def step(carry: tuple[Array, Array], control: Array) -> tuple[tuple[Array, Array], Array]:
-        speed, before = carry
-        accel = jnp.minimum(control[0], (limits.max_speed_mps - speed) / STEP_S)
-        accel = jnp.clip(accel, limits.min_accel_mps2, limits.max_accel_mps2)
-        speed_next = jnp.maximum(speed + accel * STEP_S, 0.0)
-        reach = limits.max_curvature_rate_pmps * STEP_S
-        bound = curvature_bound(jnp.maximum(speed, speed_next), limits)
-        curvature = jnp.clip(jnp.clip(control[1], before - reach, before + reach), -bound, bound)
-        return (speed_next, curvature), jnp.stack([accel, curvature])
+        speed, accel, curvature = drivable(*carry, control[0], control[1], limits)
+        return (speed, curvature), jnp.stack([accel, curvature])
 
-    bound = curvature_bound(motion.speed, limits)
-    first = jnp.clip(motion.curvature, -bound, bound)
-    carry = (jnp.full(k, motion.speed), jnp.full(k, first))
+    carry = (jnp.full(k, motion.speed), jnp.full(k, present_curvature(motion, limits)))
     return jax.lax.scan(step, carry, controls)[1]
+
+
+def present_curvature(motion: Motion, limits: Limits) -> Float[Array, ""]:
+    """Curvature that the first step changes from: the present one, within its bound at the present speed."""
+    bound = curvature_bound(motion.speed, limits)
+    return jnp.clip(motion.curvature, -bound, bound)
 
 
 def speeds(controls: Float[Array, "T U K"], motion: Motion) -> Float[Array, "T+1 K"]:
