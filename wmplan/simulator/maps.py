@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from wmplan.simulator.crossing import crossing
 from wmplan.simulator.layout import SimMap
+from wmplan.simulator.merge import merge
 from wmplan.simulator.straight import straight
 
-MAPS: dict[str, Callable[[int], SimMap]] = {"straight": straight, "crossing": crossing}
+MAPS: dict[str, Callable[[int], SimMap]] = {"straight": straight, "merge": merge, "crossing": crossing}
 """Every road by name; a new one is a function of a seed and a line here."""
