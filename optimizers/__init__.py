@@ -1,6 +1,6 @@
-"""Optimizers propose candidates by ask and tell: CEM, MPPI, a Frenet lattice and a fixed pool; JAX inside, numpy at the
-edge. `OPTIMIZERS` lists them by name with their configs, `make` builds one, `plan` runs one against a callback that
-prices plans."""
+"""Optimizers propose candidates by ask and tell: CEM, MPPI, a Frenet lattice, a fixed pool, a tree of manoeuvres. JAX
+inside, numpy at the edge. `OPTIMIZERS` lists them by name with their configs, `make` builds one, `plan` runs one
+against a callback that prices plans."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from optimizers.limits import Limits
 from optimizers.loop import FINALISTS, Evaluate, Optimized, plan
 from optimizers.mppi import Mppi, MppiConfig
 from optimizers.pool import Pool, PoolConfig
+from optimizers.tree import Tree, TreeConfig
 from wmplan.contracts import Optimizer
 from wmplan.errors import InputError
 
 __all__ = [
     "Cem", "CemConfig", "Entry", "Evaluate", "FINALISTS", "Lattice", "LatticeConfig", "Limits", "Mppi", "MppiConfig",
-    "OPTIMIZERS", "Optimized", "Pool", "PoolConfig", "make", "plan",
+    "OPTIMIZERS", "Optimized", "Pool", "PoolConfig", "Tree", "TreeConfig", "make", "plan",
 ]  # fmt: skip
 
 
@@ -35,6 +36,7 @@ OPTIMIZERS: dict[str, Entry] = {
     "lattice": Entry(Lattice, LatticeConfig),
     "mppi": Entry(Mppi, MppiConfig),
     "pool": Entry(Pool, PoolConfig),
+    "tree": Entry(Tree, TreeConfig),
 }
 
 

@@ -106,13 +106,15 @@ class Imagined:
 
     `occupancy` channels are vehicle and VRU probability; `velocity` is vx, vy in m/s where something is imagined;
     `latents` are what the model sampled, flattened (the quantised codes of a token model, the pooled occupancy of a
-    model without any), in a scale of order one: Vista's reward is their variance over M.
+    model without any), in a scale of order one: Vista's reward is their variance over M. `steps` counts the rollout
+    steps that were computed for it, K x M x T less what candidates share; None where the model does not count.
     """
 
     occupancy: Float[Tensor, "K M T 2 H W"]
     velocity: Float[Tensor, "K M T 2 H W"]
     latents: Float[Tensor, "K M T L"]
     grid: Grid
+    steps: int | None = None
 
 
 @runtime_checkable

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -13,7 +15,9 @@ from torch import Tensor
 
 from wmplan.contracts import IMAGINED_STEP_S, Context, Grid, Imagined, SceneRaster
 from wmplan.errors import InputError
-from wmplan.models.rollout import Action, Network, State, begin, ego_steps, imagine_step
+from wmplan.models.levels import Levels
+from wmplan.models.prefixes import PrefixTree, prefix_tree
+from wmplan.models.rollout import Action, Network, begin, ego_steps, imagine_step
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank
 from wmplan.raster import STRIDE, footprints
@@ -24,9 +28,11 @@ from wmplan.raster import STRIDE, footprints
 class Autoregressive:
     """Imagines by a trained network. Candidate and sample decide a rollout's bytes, never its companions.
 
-    Rollouts run in passes of exactly `preset.chunk` rows, padded by repetition, so every matrix product has one shape
-    whatever K and M are. Set one torch thread in each process (`wmplan.threads.limit_threads`): with another number of
-    threads the sums may round differently.
+    Candidates that share their first states share the imagination of them (`wmplan.models.prefixes`). Rollouts run in
+    passes of exactly `preset.chunk` rows, padded by repetition, so every matrix product has one shape whatever K, M and
+    the sharing are: passes of 8 rows and fewer round otherwise than larger ones, while a row's place in its pass does
+    not matter. Set one torch thread in each process (`wmplan.threads.limit_threads`): with another number of threads
+    the sums may round differently.
     """
 
     network: Network
@@ -61,42 +67,52 @@ class Autoregressive:
         Raises:
             InputError: if the plans are shorter than the horizon.
         """
-        preset, candidates, samples = self.network.preset, len(plans), noise.samples
         if plans.controls.shape[1] < self.horizon * STRIDE:
             wanted = f"expected at least the model's horizon {self.horizon * IMAGINED_STEP_S:.1f} s"
             raise InputError(f"plans last {plans.horizon_s:.1f} s, {wanted}")
-        finite = torch.from_numpy(np.isfinite(plans.states).all((1, 2)))
+        preset, samples = self.network.preset, noise.samples
+        shape = (len(plans), samples, self.horizon)
+        finite = np.flatnonzero(np.isfinite(plans.states).all((1, 2)))
+        fill = torch.empty if len(finite) == len(plans) else partial(torch.full, fill_value=torch.nan)
+        occupancy = fill((*shape, 2, self.grid.rows, self.grid.cols))
+        velocity = fill((*shape, 2, self.grid.rows, self.grid.cols))
+        latents = fill((*shape, preset.side[0] * preset.side[1] * len(preset.levels)))
+        parts = [part.flatten(0, 1) for part in (occupancy, velocity, latents)]
+
+        known = plans.select(finite)
+        tree = prefix_tree(known.states[:, : self.horizon * STRIDE + 1 : STRIDE])
+        for t, rollouts, frames in self._steps(context, known, tree, noise):
+            # Rows (candidate, sample) of the output that show these rollouts at this step.
+            wanted = tree.nodes[:, t, None] * samples + np.arange(samples)
+            candidate, sample = np.nonzero((wanted >= rollouts.start) & (wanted < rollouts.stop))
+            rows = torch.from_numpy(finite[candidate] * samples + sample)
+            source = torch.from_numpy(wanted[candidate, sample] - rollouts.start)
+            for part, frame in zip(parts, frames, strict=True):
+                part[rows, t] = frame[source]
+        return Imagined(occupancy, velocity, latents, self.grid, tree.steps * samples)
+
+    def _steps(
+        self, context: Context, plans: Plans, tree: PrefixTree, noise: NoiseBank
+    ) -> Iterator[tuple[int, range, tuple[Tensor, Tensor, Tensor]]]:
+        """Occupancy, velocity and codes of every node and sample, step by step, a pass at a time: (step, rollouts,
+        frames). Rollouts of a step are numbered node x samples + sample; the frames of a pass may be padded."""
+        preset, samples = self.network.preset, noise.samples
         drawn = footprints(plans, context.raster.start, self.grid)[:, : self.horizon + 1]
-        states = torch.nan_to_num(torch.from_numpy(plans.states[:, ::STRIDE]), posinf=0.0, neginf=0.0)
-        states = states[:, : self.horizon + 1]
+        states = torch.from_numpy(plans.states[:, : self.horizon * STRIDE + 1 : STRIDE].copy())
         one_hot = F.one_hot(scene_latents(noise, preset.scene_latents), preset.scene_latents).float()
-        start: State = context.encoded.expand(preset.chunk)
-
-        count = candidates * samples
-        height, width = self.grid.rows, self.grid.cols
-        occupancy = torch.empty(count, self.horizon, 2, height, width)
-        velocity = torch.empty(count, self.horizon, 2, height, width)
-        codes = torch.empty(count, self.horizon, preset.side[0] * preset.side[1] * len(preset.levels))
-        for first in range(0, count, preset.chunk):
-            rows = torch.arange(first, first + preset.chunk).clamp(max=count - 1)
-            used = min(preset.chunk, count - first)
-            here = slice(first, first + used)
-            candidate, latent = rows // samples, one_hot[rows % samples]
-            steps = ego_steps(states[candidate])  # in the pass: vectorised sines depend on where a number stands
-            state = start
-            for t in range(self.horizon):
-                action = Action(drawn[candidate, t : t + 2], steps[:, t])
-                state, decoded, chosen = imagine_step(self.network, state, action, latent)
-                occupancy[here, t] = decoded.occupancy[:used]
-                velocity[here, t] = decoded.velocity[:used]
-                codes[here, t] = chosen.flatten(1)[:used]
-
-        def shaped(rows: Tensor) -> Tensor:
-            rows = rows.reshape(candidates, samples, *rows.shape[1:])
-            rows[~finite] = torch.nan
-            return rows
-
-        return Imagined(shaped(occupancy), shaped(velocity), shaped(codes), self.grid)
+        levels = Levels(context.encoded, preset)
+        for t, (leaders, parents) in enumerate(zip(tree.leaders, tree.parents, strict=True)):
+            count = len(leaders) * samples
+            levels.open(torch.from_numpy((parents[:, None] * samples + np.arange(samples)).reshape(-1)))
+            for first in range(0, count, preset.chunk):
+                rows = torch.arange(first, first + preset.chunk).clamp(max=count - 1)
+                leader = torch.from_numpy(leaders)[rows // samples]
+                # Within the pass: vectorised sines depend on where a number stands.
+                action = Action(drawn[leader, t : t + 2], ego_steps(states[leader, t : t + 2])[:, 0])
+                state, decoded, codes = imagine_step(self.network, levels.state(rows), action, one_hot[rows % samples])
+                rollouts = range(first, min(first + preset.chunk, count))
+                levels.keep(rollouts, state)
+                yield t, rollouts, (decoded.occupancy, decoded.velocity, codes.flatten(1))
 
 
 def scene_latents(noise: NoiseBank, values: int) -> Int[Tensor, "M"]:
