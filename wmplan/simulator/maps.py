@@ -12,6 +12,12 @@ from wmplan.simulator.crossing import crossing
 from wmplan.simulator.layout import SimMap
 from wmplan.simulator.merge import merge
 from wmplan.simulator.straight import straight
+from wmplan.simulator.t_junction import t_junction
 
-MAPS: dict[str, Callable[[int], SimMap]] = {"straight": straight, "merge": merge, "crossing": crossing}
+MAPS: dict[str, Callable[[int], SimMap]] = {
+    "straight": straight,
+    "merge": merge,
+    "crossing": crossing,
+    "t_junction": t_junction,
+}
 """Every road by name; a new one is a function of a seed and a line here."""

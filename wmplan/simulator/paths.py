@@ -17,6 +17,7 @@ from numpy.random import Generator
 from wmplan.scene import Feature, Kind
 from wmplan.simulator.layout import Points, Route, resample
 
+Place = Float[ndarray, "2"] | Sequence[float]
 BEND, PIECE_M = np.deg2rad(12.0), 5.0
 TURN_ACCEL_MPS2 = 2.5
 """Lateral acceleration that sets the speed of a turn: drivers turn at 2 to 3 m/s2 at low speed (AASHTO Green Book 2018,
@@ -34,7 +35,7 @@ def arc(centre: tuple[float, float], radius: float, begin: float, end: float) ->
     return np.array(centre) + radius * np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-def rounded(begin: Sequence[float], corner: Sequence[float], end: Sequence[float], radius: float) -> Points:
+def rounded(begin: Place, corner: Place, end: Place, radius: float) -> Points:
     """The arc that rounds a corner between two straight pieces; it ends where it touches them."""
     at = np.array(corner, float)
     came, goes = at - np.array(begin, float), np.array(end, float) - at
@@ -58,7 +59,7 @@ def length(points: Points) -> float:
     return float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
 
 
-def place(points: Points, target: Float[ndarray, "2"] | Sequence[float]) -> float:
+def place(points: Points, target: Place) -> float:
     """The arc length of the place on a path that is nearest to a point."""
     return float(shapely.line_locate_point(shapely.LineString(points), shapely.Point(*target)))
 
@@ -101,7 +102,7 @@ def turn_speed(radius: float, limit: float) -> float:
     return min(limit, float(np.sqrt(TURN_ACCEL_MPS2 * radius)))
 
 
-def walks(draw: Generator, begin: Sequence[float], end: Sequence[float], apart: float, group: int = -1) -> list[Route]:
+def walks(draw: Generator, begin: Place, end: Place, apart: float, group: int = -1) -> list[Route]:
     """The two paths of people who cross a road from kerb `begin` to kerb `end` and back, `apart` metres from each
     other (each keeps to the right), at 1.0 to 1.6 m/s.
 
