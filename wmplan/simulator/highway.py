@@ -1,0 +1,243 @@
+"""A road that no one here wrote: highway-env, its vehicles and its maps, behind the `Road` protocol.
+
+    road = HighwayRoad("merge")
+    state = road.reset(key=7)
+    scene = road.scene(state)                 # what planners and policies see: 2 s of history and the map
+    truth = road.outcomes(state, plans)       # every candidate executed in a copy of the environment
+
+**How a plan is executed.** The ego is highway-env's own bicycle, whose box centre moves in the direction heading + slip
+with slip = atan(tan(steering) / 2), and turns at 2 v sin(slip) / length. A plan's course (the heading of `wmplan`'s
+bicycle, which does not slip) is integrated from its curvature, and the steering is the one under which the centre moves
+along it: steering = atan(2 tan(course - heading)). So the *path* is the plan's; the box is turned against it by the
+slip, asin(curvature length / 2) in a steady curve. Two differences remain. highway-env's Euler step moves with the
+speed at the step's beginning, so the ego is off along the path by half a tick times the change of speed so far (0.025 s
+at 20 Hz: 0.25 m after 10 m/s). And steering ends at 60 degrees, as for its own drivers: curvature above 0.26 1/m is not
+reached. A plan that brakes stops; it doesn't reverse. After a contact highway-env takes over and brakes the car.
+
+Needs the extra `highway` (pip install 'wmplan[highway]').
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+
+from wmplan import bicycle
+from wmplan.errors import InputError
+from wmplan.frames import wrap_angle
+from wmplan.plans import Plans
+from wmplan.randomness import fold_in
+from wmplan.scene import HISTORY_STEPS, STEP_S, Kind, Lights, Log, Scene, Tracks
+from wmplan.simulator.highway_maps import road_map
+from wmplan.simulator.highway_seen import Seen, labels, look, tabled
+from wmplan.windows import WindowConfig, cut
+
+KINDS = ("highway", "merge", "intersection", "roundabout")
+ATTEMPTS = 32
+"""Resets tried for one key until the ego is not in a contact when its plan begins: highway-env's traffic crashes."""
+UNTIL_NOW = WindowConfig(min_history_s=HISTORY_STEPS * STEP_S, min_future_s=1e-6)
+"""A scene at the last step of a log."""
+
+
+@dataclass(frozen=True)
+class HighwayState:
+    """One moment of a world. Never changed: `step` copies. `course` is where the ego's centre is heading (highway-env's
+    frame, rad), `steps` counts from t0, `past` holds the last `HISTORY_STEPS + 1` moments, this one included."""
+
+    env: Any
+    key: int
+    course: float
+    steps: int
+    past: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class Driven:
+    """K executed candidates, S = T + 1 moments of A road users, row 0 the ego; scene frame of the state, SI units.
+
+    `states` are x, y, yaw, speed of the box centres, `there` who is on the road. `crashed` and `on_road` are
+    highway-env's own words of the ego: its boxes overlapped, its centre is on a lane. It has no lights.
+    """
+
+    labels: tuple[str, ...]
+    states: Float[ndarray, "K S A 4"]
+    there: Bool[ndarray, "K S A"]
+    sizes: Float[ndarray, "A 2"]
+    crashed: Bool[ndarray, "K S"]
+    on_road: Bool[ndarray, "K S"]
+
+
+class HighwayRoad:
+    """A `Road` of one of highway-env's environments. An action is (acceleration m/s2, curvature 1/m) for `STEP_S`.
+
+    Args:
+        kind: highway (four lanes), merge (a ramp that ends), intersection (priority to one road, no lights) or
+            roundabout.
+        vehicles: other vehicles, on the highway only; elsewhere highway-env decides.
+        ticks: ticks of highway-env in `STEP_S`: 2 are 20 Hz.
+
+    Raises:
+        InputError: no such kind, fewer than one tick, or highway-env isn't installed.
+    """
+
+    def __init__(self, kind: str = "highway", vehicles: int = 30, ticks: int = 2) -> None:
+        if kind not in KINDS:
+            raise InputError(f"HighwayRoad.kind is {kind!r}, expected one of {', '.join(KINDS)}")
+        if ticks < 1:
+            raise InputError(f"HighwayRoad.ticks is {ticks}, expected 1 or more")
+        self.name = f"highway-env/{kind}"
+        self.kind, self.vehicles, self.ticks = kind, vehicles, ticks
+        self._cars = _load()
+
+    def reset(self, key: int) -> HighwayState:
+        """The state after 2 s in which highway-env's driver had the wheel; from here on the ego does as it is told.
+
+        The same key gives the same state, and the same traffic ever after under the same actions.
+        """
+        for attempt in range(ATTEMPTS):
+            draw = fold_in(key, self.name, attempt)
+            env = self._cars.make(self.kind, draw, self.vehicles, round(self.ticks / STEP_S))
+            past = [look(env)]
+            for step in range(1, HISTORY_STEPS + 1):
+                self._tick(env, draw, step - HISTORY_STEPS)
+                past.append(look(env))
+            if not env.vehicle.crashed:
+                self._cars.take_the_wheel(env)
+                return HighwayState(env, draw, env.vehicle.heading, 0, tuple(past))
+        raise InputError(f"{self.name}: key {key} gives no start without a contact in {ATTEMPTS} resets")
+
+    def step(self, state: HighwayState, action: Float[ndarray, "2"]) -> HighwayState:
+        """The state `STEP_S` later."""
+        env = self._cars.copied(state.env)
+        course = self._drive(env, state, state.steps + 1, state.course, float(action[0]), float(action[1]))
+        return replace(state, env=env, course=course, steps=state.steps + 1, past=(*state.past[1:], look(env)))
+
+    def scene(self, state: HighwayState) -> Scene:
+        """What a planner may see: the last 2 s of everybody, the lanes near by, no lights."""
+        return next(cut(self.log(state), UNTIL_NOW))[0]
+
+    def log(self, state: HighwayState) -> Log:
+        """The last 2 s as a recording, its last step the present."""
+        names = labels(state.past)
+        states, there, sizes, vehicle = tabled(state.past, names)
+        x, y, yaw, speed = np.moveaxis(states, -1, 0)
+        motion = np.stack([x, y, yaw, speed * np.cos(yaw), speed * np.sin(yaw)], axis=-1).swapaxes(0, 1)
+        name = f"{self.name.replace('/', '-')}-{state.key}-{state.steps}"
+        return Log(
+            log_id=name,
+            group=name,
+            dataset="highway-env",
+            file=self.name,
+            dt_s=STEP_S,
+            tracks=Tracks(
+                ids=names,
+                kinds=np.where(vehicle, Kind.VEHICLE, Kind.OTHER).astype(np.int8),
+                sizes=sizes.astype(np.float32),
+                states=motion,
+                valid=there.T,
+            ),
+            road_map=road_map(state.env.road.network, state.env.vehicle.position),
+            lights=Lights.none(len(state.past)),
+            recorded_ego="ego",
+            recorded=False,
+            present_step=len(state.past) - 1,
+        )
+
+    def outcomes(self, state: HighwayState, plans: Plans) -> Driven:
+        """Every candidate executed from this state, each in a copy of its own; the same drivers and the same newcomers
+        meet all of them.
+
+        Raises:
+            InputError: controls that are not finite or beyond the bicycle's bounds, or another start speed.
+        """
+        _check(plans, state)
+        runs = []
+        for controls in plans.controls.astype(np.float64):
+            env, course = self._cars.copied(state.env), state.course
+            seen = [state.past[-1]]
+            for t, (accel, curvature) in enumerate(controls):
+                course = self._drive(env, state, state.steps + t + 1, course, accel, curvature)
+                seen.append(look(env))
+            runs.append(seen)
+        names = labels([moment for run in runs for moment in run])
+        tables = [tabled(run, names) for run in runs]
+        anchor = self.scene(state).anchor
+        states = np.stack([table[0] for table in tables])
+        local = np.concatenate(
+            [
+                anchor.to_local(states[..., :2]),
+                wrap_angle(states[..., 2:3] - anchor.yaw),
+                states[..., 3:4],
+            ],
+            axis=-1,
+        )
+        there = np.stack([table[1] for table in tables])
+        return Driven(
+            labels=names,
+            states=np.where(there[..., None], local, 0.0),
+            there=there,
+            sizes=np.max([table[2] for table in tables], axis=0),
+            crashed=np.array([[moment.crashed[0] for moment in run] for run in runs]),
+            on_road=np.array([[moment.on_road[0] for moment in run] for run in runs]),
+        )
+
+    def _drive(self, env: Any, state: HighwayState, step: int, course: float, accel: float, curvature: float) -> float:
+        """Moves `env` on to this step, with the ego doing this; the plan's course afterwards."""
+        ego, dt = env.vehicle, STEP_S / self.ticks
+        for _ in range(self.ticks):
+            speed = max(float(ego.speed), 0.0)
+            after = max(speed + accel * dt, 0.0)
+            turn = -curvature * 0.5 * (speed + after) * dt  # highway-env turns the other way round
+            ego.action = {
+                "acceleration": (after - ego.speed) / dt,
+                "steering": self._cars.steer(ego, course + 0.5 * turn),
+            }
+            course += turn
+            self._cars.tick(env, dt)
+        self._come_and_go(env, state.key, step)
+        return course
+
+    def _tick(self, env: Any, key: int, step: int) -> None:
+        for _ in range(self.ticks):
+            self._cars.tick(env, STEP_S / self.ticks)
+        self._come_and_go(env, key, step)
+
+    def _come_and_go(self, env: Any, key: int, step: int) -> None:
+        if step % round(1.0 / STEP_S) == 0:
+            self._cars.come_and_go(env, key, step // round(1.0 / STEP_S))
+
+
+def _load() -> ModuleType:
+    try:
+        from wmplan.simulator import highway_cars
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("highway_env", "gymnasium", "pygame"):
+            raise
+        raise InputError(
+            f"the road highway-env needs the package {error.name}: pip install 'wmplan[highway]'"
+        ) from error
+    return highway_cars
+
+
+def _check(plans: Plans, state: HighwayState) -> None:
+    controls = plans.controls
+    if not len(plans):
+        raise InputError("HighwayRoad.outcomes: no candidates")
+    if not np.isfinite(controls).all():
+        row = int(np.flatnonzero(~np.isfinite(controls).all(axis=(1, 2)))[0])
+        raise InputError(f"HighwayRoad.outcomes: plans.controls[{row}] is not finite")
+    for column, (name, bound) in enumerate(
+        (("acceleration", bicycle.MAX_ACCEL_MPS2), ("curvature", bicycle.MAX_CURVATURE_PM))
+    ):
+        worst = float(np.abs(controls[..., column]).max())
+        if worst > bound + 1e-6:
+            raise InputError(f"HighwayRoad.outcomes: {name} of plans.controls is {worst:g}, expected at most {bound:g}")
+    speed, planned = float(state.env.vehicle.speed), float(plans.states[0, 0, 3])
+    if not math.isclose(speed, planned, abs_tol=0.05):
+        raise InputError(f"HighwayRoad.outcomes: plans start at {planned:g} m/s, the ego drives {speed:g} m/s")
