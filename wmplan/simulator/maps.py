@@ -11,6 +11,7 @@ from collections.abc import Callable
 from wmplan.simulator.crossing import crossing
 from wmplan.simulator.layout import SimMap
 from wmplan.simulator.merge import merge
+from wmplan.simulator.roundabout import roundabout
 from wmplan.simulator.straight import straight
 from wmplan.simulator.t_junction import t_junction
 
@@ -19,5 +20,6 @@ MAPS: dict[str, Callable[[int], SimMap]] = {
     "merge": merge,
     "crossing": crossing,
     "t_junction": t_junction,
+    "roundabout": roundabout,
 }
 """Every road by name; a new one is a function of a seed and a line here."""

@@ -91,7 +91,8 @@ def t_junction(seed: int) -> SimMap:
     connectors = _connectors(shape)
     n, width = shape.lanes, shape.width
     routes = [_main(shape, direction, lane, direction * n) for direction in (0, 1) for lane in range(n)]
-    east, west, cyclists = tuple(range(n)), tuple(range(n, 2 * n)), ()
+    east, west = tuple(range(n)), tuple(range(n, 2 * n))
+    cyclists: tuple[int, ...] = ()
     right_off, left_off, right_on, left_on = range(2 * n, 2 * n + 4)
     routes += [_turning(shape, name, connectors[name]) for name in ("right_off", "left_off", "right_on", "left_on")]
     if shape.strip:
