@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Float32, Key
 from numpy import ndarray
 
-from optimizers.limits import Limits, project
-from optimizers.motion import Motion, motion_of
+from optimizers.limits import Limits
+from optimizers.motion import Motion
 from optimizers.noise import coloured
-from optimizers.nominal import NOMINALS, initial_std, nominal_controls
-from optimizers.settings import digest_of, per_round, require
-from wmplan import bridge
-from wmplan.contracts import Proposal
-from wmplan.plans import Start
+from optimizers.sampler import Sampler, finite_costs, require_search, shifted, unless_all_failed
+from optimizers.settings import per_round, require
 
-BISECTIONS = 40
+BISECTIONS = 24
+"""Halvings of a range of 28 in the logarithm of temperature: to a few millionths of it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ class MppiConfig:
     """Standard deviation of lateral acceleration, m/s2; curvature is drawn to give it at the nominal's speed."""
     curvature_std_pm: float = 0.05
     """Largest standard deviation of curvature, 1/m; it rules at low speed."""
+    smoothing_steps: int = 0
+    """Window of a quadratic Savitzky-Golay filter on the mean after each round, steps; 0 leaves it as it is."""
     nominal: str = "route"
     """Where the first round is centred: `route`, `keep` or `zero` (see `optimizers.nominal`)."""
     limits: Limits = field(default_factory=Limits)
@@ -57,14 +57,14 @@ class MppiConfig:
 
     def __post_init__(self) -> None:
         per_round("MppiConfig", self.budget, self.rounds)
-        require("MppiConfig", "nominal", self.nominal, self.nominal in NOMINALS, f"one of {NOMINALS}")
-        for name in ("accel_std_mps2", "lateral_std_mps2", "curvature_std_pm"):
-            require("MppiConfig", name, getattr(self, name), getattr(self, name) > 0.0, "a positive number")
-        require("MppiConfig", "horizon_steps", self.horizon_steps, self.horizon_steps >= 1, "1 or more")
+        require_search("MppiConfig", self)
         require("MppiConfig", "effective_samples", self.effective_samples, self.effective_samples >= 1.0, "1 or more")
         warm = self.temperature is None or self.temperature > 0.0
         require("MppiConfig", "temperature", self.temperature or 0.0, warm, "a positive number or None")
         require("MppiConfig", "std_decay", self.std_decay, 0.0 < self.std_decay <= 1.0, "above 0, at most 1")
+        window = self.smoothing_steps
+        fits = window == 0 or (window % 2 == 1 and 5 <= window <= self.horizon_steps)
+        require("MppiConfig", "smoothing_steps", window, fits, f"0 or an odd number from 5 to {self.horizon_steps}")
 
 
 class MppiState(NamedTuple):
@@ -72,18 +72,21 @@ class MppiState(NamedTuple):
 
     motion: Motion
     nominal: Float[Array, "T U"]
+    first_std: Float[Array, "T U"]
     mean: Float[Array, "T U"]
     std: Float[Array, "T U"]
     best: Float[Array, "T U"]
     best_cost: Float[Array, ""]
-    temperature: Float[Array, ""]
     effective_samples: Float[Array, ""]
+    warm: Array
     round: Array
+    temperature: Float[Array, ""]
 
 
-class Mppi:
+class Mppi(Sampler):
     """Averages candidates with weights exp(-cost / temperature).
 
+    The nominal stays a candidate after the mean has left it, so that a scene that falls back to it finds it at once.
     The finalists are the mean, the best sample and the nominal. A round in which nothing is finite changes nothing.
 
     References:
@@ -94,35 +97,79 @@ class Mppi:
     name = "mppi"
 
     def __init__(self, config: MppiConfig = MppiConfig()) -> None:
-        self.config = config
-        self.digest = digest_of(self.name, config)
-        self.rounds = config.rounds
-        self.candidates = config.budget // config.rounds
-        self.horizon_steps = config.horizon_steps
+        super().__init__(config)
 
-    def init(self, key: int, start: Start) -> MppiState:
-        """The state before the first round; the key is not used."""
-        return _init(self.config, motion_of(start))
+    def round_sizes(self) -> tuple[int, ...]:
+        """Candidates of each round; they sum to the budget."""
+        return (self.config.budget // self.config.rounds,) * self.config.rounds
 
-    def warm(self, state: MppiState, start: Start, steps: int) -> MppiState:
+    def begin(self, motion: Motion, nominal: Float[Array, "T U"], std: Float[Array, "T U"]) -> MppiState:
+        """The state before the first round: a search around `nominal`."""
+        zero = jnp.float32(0.0)
+        return MppiState(
+            motion,
+            nominal,
+            std,
+            nominal,
+            std,
+            nominal,
+            jnp.float32(jnp.inf),
+            zero,
+            jnp.bool_(False),
+            jnp.int32(0),
+            zero,
+        )
+
+    def resume(self, before: MppiState, fresh: MppiState, steps: int) -> MppiState:
         """The state for a replan `steps` later: the mean shifted in time, the standard deviation back to the first."""
-        return _warm(self.config, steps, state, motion_of(start))
+        return fresh._replace(mean=shifted(before.mean, steps))
 
-    def ask(self, key: int, state: MppiState) -> Proposal:
-        """The candidates of this round; row 0 is the mean."""
-        controls = _ask(self.config, self.candidates, bridge.random_key(key), state)
-        first = "nominal" if int(state.round) == 0 else "mean"
-        labels = (first, *["sample"] * (self.candidates - 1))
-        return Proposal(bridge.controls_to_numpy(controls), np.zeros(self.candidates, np.int32), labels)
+    def draw(self, k: int, key: Key[Array, ""], state: MppiState) -> Float[Array, "T U K"]:
+        """The candidates of this round; row 0 is the mean, row 1 the nominal once the mean has left it."""
+        noise = coloured(key, self.config.horizon_steps, 2, k, self.config.noise_exponent)
+        samples = state.mean[:, :, None] + state.std[:, :, None] * noise
+        if k < 3:
+            return samples
+        left = state.warm | (state.round > 0)
+        return samples.at[:, :, 1].set(jnp.where(left, state.nominal, samples[:, :, 1]))
 
-    def tell(self, state: MppiState, controls: Float[ndarray, "K T 2"], costs: Float[ndarray, "K"]) -> MppiState:
-        """The state after this round."""
-        return _tell(self.config, state, bridge.controls_to_jax(controls), bridge.costs_to_jax(costs))
+    def learn(self, state: MppiState, controls: Float[Array, "T U K"], costs: Float[Array, "K"]) -> MppiState:
+        """The state after this round: the mean is the weighted one of the candidates."""
+        config = self.config
+        finite = jnp.isfinite(costs) & jnp.isfinite(controls).all(axis=(0, 1))
+        costs = finite_costs(jnp.where(finite, costs, jnp.inf))
+        # A row without a finite cost may hold NaN controls; zero times NaN would spread it over the mean.
+        controls = jnp.where(finite[None, None, :], controls, 0.0)
+        steered = costs
+        if config.control_cost:
+            push = (state.mean / state.std**2)[:, :, None] * (controls - state.mean[:, :, None])
+            steered = costs + config.control_cost * push.sum(axis=(0, 1))
+        if config.temperature is None:
+            temperature = temperature_for(steered, config.effective_samples)
+        else:
+            temperature = jnp.float32(config.temperature)
+        weight = weights(steered, temperature)
+        mean = jnp.einsum("tuk,k->tu", controls, weight)
+        if config.smoothing_steps:
+            mean = jnp.asarray(smoother(config.horizon_steps, config.smoothing_steps)) @ mean
+        row = jnp.argmin(costs)
+        better = costs[row] < state.best_cost
+        after = state._replace(
+            mean=mean,
+            std=config.std_decay * state.std,
+            best=jnp.where(better, controls[:, :, row], state.best),
+            best_cost=jnp.where(better, costs[row], state.best_cost),
+            effective_samples=1.0 / jnp.maximum((weight**2).sum(), 1e-30),
+            temperature=temperature,
+            round=state.round + 1,
+        )
+        return unless_all_failed(costs, after, state)
 
-    def finalists(self, state: MppiState) -> Proposal:
-        """The mean, the best sample and the nominal, for a last comparison."""
-        controls = _finalists(self.config, state)
-        return Proposal(bridge.controls_to_numpy(controls), np.zeros(3, np.int32), ("mean", "best", "nominal"))
+    def labels(self, k: int, first: bool, warm: bool) -> tuple[str, ...]:
+        """What each candidate of a round is."""
+        if first and not warm:
+            return ("nominal", *["sample"] * (k - 1))
+        return ("mean", "nominal", *["sample"] * (k - 2)) if k >= 3 else ("mean", *["sample"] * (k - 1))
 
 
 def weights(costs: Float[Array, "K"], temperature: Float[Array, ""]) -> Float[Array, "K"]:
@@ -160,57 +207,17 @@ def temperature_for(costs: Float[Array, "K"], effective_samples: float) -> Float
     return span * jnp.exp(0.5 * (low + high))
 
 
-@partial(jax.jit, static_argnames="config")
-def _init(config: MppiConfig, motion: Motion) -> MppiState:
-    raw = nominal_controls(motion, config.horizon_steps, config.limits, config.nominal)
-    nominal = project(raw[:, :, None], motion, config.limits)[:, :, 0]
-    std = initial_std(motion, nominal, config.accel_std_mps2, config.lateral_std_mps2, config.curvature_std_pm)
-    zero = jnp.float32(0.0)
-    return MppiState(motion, nominal, nominal, std, nominal, jnp.float32(jnp.inf), zero, zero, jnp.int32(0))
+@functools.cache
+def smoother(steps: int, window: int) -> Float32[ndarray, "T T"]:
+    """The matrix that puts a quadratic through each window of steps and takes its middle; at both ends the window stays
+    inside and the quadratic is read off where the step is. Quadratics pass unchanged.
 
-
-@partial(jax.jit, static_argnames=("config", "steps"))
-def _warm(config: MppiConfig, steps: int, state: MppiState, motion: Motion) -> MppiState:
-    rows = jnp.minimum(jnp.arange(config.horizon_steps) + steps, config.horizon_steps - 1)
-    return _init(config, motion)._replace(mean=project(state.mean[rows][:, :, None], motion, config.limits)[:, :, 0])
-
-
-@partial(jax.jit, static_argnames=("config", "k"))
-def _ask(config: MppiConfig, k: int, key: Key[Array, ""], state: MppiState) -> Float[Array, "T U K"]:
-    noise = coloured(key, config.horizon_steps, 2, k, config.noise_exponent).at[:, :, 0].set(0.0)
-    std = state.std * config.std_decay ** state.round.astype(jnp.float32)
-    return project(state.mean[:, :, None] + std[:, :, None] * noise, state.motion, config.limits)
-
-
-@partial(jax.jit, static_argnames="config")
-def _tell(config: MppiConfig, state: MppiState, controls: Float[Array, "T U K"], costs: Float[Array, "K"]) -> MppiState:
-    finite = jnp.isfinite(costs) & jnp.isfinite(controls).all(axis=(0, 1))
-    costs = jnp.where(finite, costs, jnp.inf)
-    # A row without a finite cost may hold NaN controls; zero times NaN would spread it over the mean.
-    controls = jnp.where(finite[None, None, :], controls, 0.0)
-    steered = costs
-    if config.control_cost:
-        push = (state.mean / state.std**2)[:, :, None] * (controls - state.mean[:, :, None])
-        steered = costs + config.control_cost * push.sum(axis=(0, 1))
-    if config.temperature is None:
-        temperature = temperature_for(steered, config.effective_samples)
-    else:
-        temperature = jnp.float32(config.temperature)
-    weight = weights(steered, temperature)
-    row = jnp.argmin(costs)
-    better = costs[row] < state.best_cost
-    after = state._replace(
-        mean=jnp.einsum("tuk,k->tu", controls, weight),
-        best=jnp.where(better, controls[:, :, row], state.best),
-        best_cost=jnp.where(better, costs[row], state.best_cost),
-        temperature=temperature,
-        effective_samples=1.0 / jnp.maximum((weight**2).sum(), 1e-30),
-        round=state.round + 1,
-    )
-    return jax.tree.map(lambda new, old: jnp.where(finite.any(), new, old), after, state)
-
-
-@partial(jax.jit, static_argnames="config")
-def _finalists(config: MppiConfig, state: MppiState) -> Float[Array, "T U K"]:
-    three = jnp.stack([state.mean, state.best, state.nominal], axis=2)
-    return project(three, state.motion, config.limits).at[:, :, 1].set(state.best)
+    References:
+        Savitzky and Golay (1964), "Smoothing and differentiation of data by simplified least squares procedures".
+    """
+    matrix = np.zeros((steps, steps))
+    for t in range(steps):
+        first = min(max(t - window // 2, 0), steps - window)
+        columns = np.arange(first, first + window)
+        matrix[t, columns] = np.linalg.pinv(np.vander(columns - t, 3, increasing=True))[0]
+    return matrix.astype(np.float32)

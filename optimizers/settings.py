@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from typing import Any
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 """Part of every digest. Raise it when the same config would propose other candidates than before."""
 
 

@@ -10,10 +10,9 @@ import pytest
 from planning_cases import arc_start, simple_cost, straight_start
 
 from optimizers import OPTIMIZERS, CemConfig, LatticeConfig, MppiConfig, PoolConfig, make
-from optimizers import cem as cem_module
 from optimizers import lattice as lattice_module
-from optimizers import mppi as mppi_module
 from optimizers import pool as pool_module
+from optimizers import sampler as sampler_module
 from optimizers import tree as tree_module
 from optimizers.cem import Cem
 from wmplan.contracts import Optimizer
@@ -21,7 +20,13 @@ from wmplan.errors import InputError
 from wmplan.plans import Plans
 from wmplan.testing.optimizers import check_optimizer
 
-MODULES = {"cem": cem_module, "mppi": mppi_module, "lattice": lattice_module, "pool": pool_module, "tree": tree_module}
+MODULES = {
+    "cem": sampler_module,
+    "mppi": sampler_module,
+    "lattice": lattice_module,
+    "pool": pool_module,
+    "tree": tree_module,
+}
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
