@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from numpy.random import Generator
 
 from wmplan.randomness import fold_in
 from wmplan.scene import Feature, Kind, RoadMap
 from wmplan.simulator.layout import Points, Route, Signal, SimMap, Spawn, StopPoint, Zone, resample, strip, turner
+from wmplan.simulator.paths import SIDEWALK_M, length, riding_speed, turn_speed, walks
 
 ARM_LENGTH_M = 200.0
 """From the crossing's stop lines outward."""
-SIDEWALK_M = 6.0
+NO_CHANGE_M = 30.0
+"""Before the stop lines lanes are not changed."""
 YELLOW_S = 3.0
 ALL_RED_S = 2.0
-TURN_ACCEL_MPS2 = 2.5
-"""Lateral acceleration that sets the speed of a turn."""
+CYCLIST_M = 0.7
+"""From the kerb to who rides at the right edge of a lane."""
+SLOWEST_WALK_MPS, SLOWEST_RIDE_MPS = 1.0, 3.5
+WALK_S, RIDE_S = 3.0, 3.0
+"""Green that people on foot and on bicycles have at least."""
 ARMS = 4
 EXIT_ARM = {0: 2, 1: 3, -1: 1}
 """How many arms further (counter-clockwise) each way leads: 0 ahead, 1 left, -1 right."""
@@ -57,18 +63,27 @@ def crossing(seed: int) -> SimMap:
 
     With one lane each arm has its own green; with more, the leftmost lane turns left in a phase of its own, the others
     go ahead, and the rightmost also turns right. People cross while the traffic beside them has green; whoever turns
-    right waits for them.
+    right waits for them and for cyclists who go ahead at the right edge of the lane.
+
+    Lanes are 3.2 to 3.8 m wide (2.75 to 3.5 m, RASt 06, table 17; 3.0 to 3.6 m, AASHTO Green Book 2018, section 4.3),
+    kerbs have a radius of 5 to 8 m (15 to 25 feet, Green Book, section 9.6.1). Greens last 6 to 16 s, or long enough to
+    walk across at 1 m/s, cycles up to 114 s (60 to 120 s, Signal Timing Manual 2015, section 6.6); yellow 3 s and all
+    red 2 s (RiLSA 2015, section 2.4; MUTCD 2009, section 4D.26). People and cyclists get red so early that the slowest
+    are across before others start.
     """
     draw = np.random.default_rng(fold_in(seed, "crossing"))
     lanes, width = int(draw.integers(1, 4)), draw.uniform(3.2, 3.8)
     limit, angle = draw.uniform(8.0, 16.0), draw.uniform(-np.pi, np.pi)
     half = lanes * width + draw.uniform(5.0, 8.0)
     shape = _Shape(lanes, width, half, half + 5.0, half + 5.0 + ARM_LENGTH_M, limit, angle)
+    least = 2.0 * shape.edge / SLOWEST_WALK_MPS + WALK_S - YELLOW_S - ALL_RED_S
+    phases = [*range(ARMS)] if lanes == 1 else [0, 2]
     greens = draw.uniform(6.0, 16.0, ARMS)
+    greens[phases] += max(0.0, least - 6.0)
     signal = _signal(shape, greens, draw.uniform(0.0, 60.0))
     features = [feature for arm in range(ARMS) for feature in _arm_features(shape, arm)]
-    kerbs = [shape.turn(arm)(_corner(shape)) for arm in range(ARMS)]
-    features.append((Feature.DRIVABLE, "centre", np.concatenate(kerbs)))
+    corners = [shape.turn(arm)(_corner(shape)) for arm in range(ARMS)]
+    features.append((Feature.DRIVABLE, "centre", np.concatenate(corners)))
     links: list[tuple[str, str]] = []
     routes: list[Route] = []
     spawns: list[Spawn] = []
@@ -76,9 +91,10 @@ def crossing(seed: int) -> SimMap:
     right: list[list[int]] = [[] for _ in range(ARMS)]
     for arm in range(ARMS):
         turn = shape.turn(arm)
+        shared: list[int] = []
         for lane in range(lanes):
             y = (lane + 0.5) * width
-            shared = []
+            shared_before, shared = shared, []
             for way in _ways(lanes, lane):
                 connector, name = _connector(shape, way, y), f"turn{arm}.{lane}.{way}"
                 features.append((Feature.LANE, name, turn(resample(connector))))
@@ -89,6 +105,10 @@ def crossing(seed: int) -> SimMap:
                 if way == -1:
                     right[arm].append(len(routes))
                 routes.append(_route(shape, arm, way, y, connector))
+                if way == 0 and lane > 0 and 0 in _ways(lanes, lane - 1):
+                    beside, here = shared_before[_ways(lanes, lane - 1).index(0)], len(routes) - 1
+                    routes[beside] = replace(routes[beside], right=here)
+                    routes[here] = replace(routes[here], left=beside)
             spawns.append(Spawn(tuple(shared), ARM_LENGTH_M - 110.0, ARM_LENGTH_M - 5.0, ego=True))
             if 0 in _ways(lanes, lane):
                 ahead = shared[_ways(lanes, lane).index(0)]
@@ -96,10 +116,17 @@ def crossing(seed: int) -> SimMap:
                 spawns.append(Spawn((ahead,), clear + 10.0, clear + 80.0, ego=False))
     zones = []
     for arm in range(ARMS):
-        walks = (len(routes), len(routes) + 1)
-        routes += [_walk(shape, arm, side) for side in (1.0, -1.0)]
-        zones.append(Zone(walks, tuple(right[(arm - EXIT_ARM[-1]) % ARMS])))
+        zones.append(Zone((len(routes), len(routes) + 1), tuple(right[(arm - EXIT_ARM[-1]) % ARMS])))
+        kerbs = shape.turn(arm)(np.array([[half + 2.0, -shape.edge], [half + 2.0, shape.edge]]))
+        routes += walks(draw, kerbs[0], kerbs[1], 1.0, ARMS + arm)
     people = [zone.first for zone in zones]
+    first, riders = int(draw.integers(ARMS)), int(draw.integers(3))
+    for arm in [(first + 2 * i) % ARMS for i in range(riders)]:
+        zones.append(Zone((len(routes),), tuple(right[arm])))
+        routes.append(_cyclist(shape, arm, draw))
+    if riders:
+        bicycles = tuple(range(len(routes) - riders, len(routes)))
+        spawns.append(Spawn(bicycles, ARM_LENGTH_M - 60.0, ARM_LENGTH_M - 5.0, ego=False))
     spawns += [Spawn(a + b, 0.0, SIDEWALK_M - 0.5, ego=False) for a, b in (people[0::2], people[1::2])]
     road_map = RoadMap.build(features, links)
     return SimMap("crossing", road_map, tuple(routes), tuple(spawns), signal, tuple(stops), width, tuple(zones))
@@ -115,18 +142,18 @@ def _ways(lanes: int, lane: int) -> list[int]:
 
 
 def _signal(shape: _Shape, greens: Float[ndarray, "4"], offset: float) -> Signal:
-    """Four phases one after the other; groups 4 to 7 are the crosswalks of the arms.
-
-    People cross an arm in the first half of the green beside it, so that they reach the other side in time.
-    """
+    """Four phases one after the other; groups 4 to 7 are the crosswalks of the arms, 8 to 11 the bicycles from them."""
     steps = greens + YELLOW_S + ALL_RED_S
     starts = np.concatenate([[0.0], np.cumsum(steps)[:-1]]) + offset
     beside = [(arm + 3) % ARMS if shape.lanes == 1 else 2 * ((arm + 1) % 2) for arm in range(ARMS)]
+    ahead = [shape.group(arm, 0) for arm in range(ARMS)]
+    walk = steps[beside] - 2.0 * shape.edge / SLOWEST_WALK_MPS
+    ride = np.maximum(steps[ahead] - 2.0 * shape.stop_line / SLOWEST_RIDE_MPS, RIDE_S)
     return Signal.fixed_time(
         float(steps.sum()),
-        tuple(float(s) for s in [*starts, *starts[beside]]),
-        tuple(float(g) for g in [*greens, *(0.5 * greens[beside])]),
-        (YELLOW_S,) * ARMS + (0.0,) * ARMS,
+        tuple(float(s) for s in [*starts, *starts[beside], *starts[ahead]]),
+        tuple(float(g) for g in [*greens, *walk, *ride]),
+        (YELLOW_S,) * ARMS + (0.0,) * 2 * ARMS,
     )
 
 
@@ -167,16 +194,18 @@ def _route(shape: _Shape, arm: int, way: int, y: float, connector: Points) -> Ro
     points = np.concatenate([[[shape.far, y]], connector, [end]])
     speeds = np.full(len(points), shape.limit)
     if way != 0:
-        speeds[2:-2] = min(shape.limit, float(np.sqrt(TURN_ACCEL_MPS2 * (shape.half + way * y))))
-    length = float(np.linalg.norm(np.diff(connector, axis=0), axis=1).sum())
-    return Route(shape.turn(arm)(points), speeds, ARM_LENGTH_M, ARM_LENGTH_M + length, shape.group(arm, way))
+        speeds[2:-3] = turn_speed(shape.half + way * y, shape.limit)
+    clear = ARM_LENGTH_M + length(connector)
+    change = (0.0, ARM_LENGTH_M - NO_CHANGE_M)
+    return Route(shape.turn(arm)(points), speeds, ARM_LENGTH_M, clear, shape.group(arm, way), change=change)
 
 
-def _walk(shape: _Shape, arm: int, side: float) -> Route:
-    """The path of people who cross an arm, from one pavement to the other."""
-    y = np.array([-1.0, 1.0]) * side * (shape.edge + SIDEWALK_M)
-    points = shape.turn(arm)(np.stack([np.full(2, shape.half + 2.0 + 0.5 * side), y], -1))
-    return Route(points, np.full(2, 1.4), SIDEWALK_M - 0.5, SIDEWALK_M + 2.0 * shape.edge, ARMS + arm, Kind.PEDESTRIAN)
+def _cyclist(shape: _Shape, arm: int, draw: Generator) -> Route:
+    """One who goes ahead at the right edge of the rightmost lane."""
+    y = shape.edge - CYCLIST_M
+    route = _route(shape, arm, 0, y, _connector(shape, 0, y))
+    speeds = np.full(len(route.points), riding_speed(draw))
+    return replace(route, speeds=speeds, group=2 * ARMS + arm, kind=Kind.CYCLIST)
 
 
 def _corner(shape: _Shape) -> Points:
