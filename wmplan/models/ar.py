@@ -109,9 +109,12 @@ class Autoregressive:
                 leader = torch.from_numpy(leaders)[rows // samples]
                 # Within the pass: vectorised sines depend on where a number stands.
                 action = Action(drawn[leader, t : t + 2], ego_steps(states[leader, t : t + 2])[:, 0])
-                state, decoded, codes = imagine_step(self.network, levels.state(rows), action, one_hot[rows % samples])
+                last = t + 1 == self.horizon
+                before, latent = levels.state(rows), one_hot[rows % samples]
+                state, decoded, codes = imagine_step(self.network, before, action, latent, remember=not last)
                 rollouts = range(first, min(first + preset.chunk, count))
-                levels.keep(rollouts, state)
+                if not last:
+                    levels.keep(rollouts, state)
                 yield t, rollouts, (decoded.occupancy, decoded.velocity, codes.flatten(1))
 
 

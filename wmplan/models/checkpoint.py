@@ -21,7 +21,7 @@ from wmplan.models.presets import preset_of
 from wmplan.models.rollout import Network
 
 WEIGHTS, CARD, PAGE = "model.safetensors", "card.json", "MODEL_CARD.md"
-IMAGINATION_VERSION = 1
+IMAGINATION_VERSION = 2
 """Raised whenever code changes what given weights imagine: it is part of every model's digest."""
 
 

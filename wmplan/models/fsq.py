@@ -60,9 +60,13 @@ def likeliest(logits: Float[Tensor, "*B S"], levels: Levels) -> Float[Tensor, "*
     picked, expected = [], []
     for part, n in zip(logits.split(list(levels), dim=-1), levels, strict=True):
         values = (torch.arange(n, dtype=part.dtype, device=part.device) - n // 2) / (n // 2)
-        expected.append((part.softmax(-1) * values).sum(-1))
         picked.append(values[part.argmax(-1)])
-    hard, soft = torch.stack(picked, dim=-1), torch.stack(expected, dim=-1)
+        if torch.is_grad_enabled():
+            expected.append((part.softmax(-1) * values).sum(-1))
+    hard = torch.stack(picked, dim=-1)
+    if not expected:
+        return hard
+    soft = torch.stack(expected, dim=-1)
     return soft + (hard - soft).detach()
 
 

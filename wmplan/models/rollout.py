@@ -87,12 +87,13 @@ def advance(
 
 
 def imagine_step(
-    network: Network, state: State, action: Action, latent: Float[Tensor, "B Z"]
+    network: Network, state: State, action: Action, latent: Float[Tensor, "B Z"], remember: bool = True
 ) -> tuple[State, Decoded, Float[Tensor, "B S D"]]:
-    """One step as the model imagines it: the likeliest code of each patch given the scene latent."""
+    """One step as the model imagines it: the likeliest code of each patch given the scene latent. `remember` is for
+    steps that others follow."""
     logits = predict(network, state, anchor_of(state, network.preset), action, latent)
     codes = fsq.likeliest(logits, network.preset.levels)
-    state, decoded = advance(network, state, codes)
+    state, decoded = advance(network, state, codes, remember)
     return state, decoded, codes
 
 
