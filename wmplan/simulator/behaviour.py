@@ -17,8 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 from wmplan import bicycle
 from wmplan.scene import STEP_S
 from wmplan.simulator import idm
-from wmplan.simulator.network import at
-from wmplan.simulator.traffic import State, View, project_all
+from wmplan.simulator.drivers import Drivers
+from wmplan.simulator.network import Network
+from wmplan.simulator.perception import View, everyone_on
+from wmplan.simulator.state import State
+from wmplan.simulator.traffic import Observed, pose
 
 BLOCK_S = 2.0
 FREE_SHARE, OFFSET_SHARE, CHANGE_SHARE = 0.5, 0.2, 0.4
@@ -64,10 +67,21 @@ def plain(steps: int) -> Schedule:
     return Schedule(jnp.zeros(steps, dtype=bool), zero, zero, jnp.zeros(steps, dtype=jnp.int32))
 
 
-def act(state: State, view: View, wanted: Float[Array, "A"], now: Schedule) -> Float[Array, "2"]:
+def act_all(network: Network, worlds: State, seen: Observed, now: Schedule) -> Float[Array, "B 2"]:
+    """The egos' actions when all have the same `now` in mind (one step of a schedule)."""
+    one = jax.vmap(act, in_axes=(None, 0, 0, 0, None))
+    return one(network, worlds, seen.view, seen.wanted, now)
+
+
+def act_each(network: Network, worlds: State, seen: Observed, now: Schedule) -> Float[Array, "B 2"]:
+    """The egos' actions when each has its own `now` in mind."""
+    return jax.vmap(act, in_axes=(None, 0, 0, 0, 0))(network, worlds, seen.view, seen.wanted, now)
+
+
+def act(network: Network, state: State, view: View, wanted: Float[Array, "A"], now: Schedule) -> Float[Array, "2"]:
     """The ego's action, acceleration (m/s2) and curvature (1/m), when it has `now` (one step of a schedule) in mind."""
-    speed = state.box[0, 3]
-    own = jax.tree.map(lambda x: x[0], state.drivers)
+    speed = state.speed[0]
+    own = Drivers(*(field[0] for field in state.drivers))
     hurried = own._replace(time_gap=jnp.asarray(HURRIED_GAP_S), standstill=jnp.asarray(HURRIED_STANDSTILL_M))
     fast = HURRIED_SPEED * view.desired[0]
     cap = idm.acceleration(speed, speed - view.leader_speed[0], view.gap[0], fast, hurried)
@@ -75,38 +89,34 @@ def act(state: State, view: View, wanted: Float[Array, "A"], now: Schedule) -> F
     cap = jnp.where(view.halt[0], jnp.minimum(cap, halt), cap)
     accel = jnp.where(now.free, jnp.minimum(now.accel, cap), jnp.minimum(wanted[0], 2.5))
     bound = bicycle.MAX_ACCEL_MPS2
-    return jnp.stack([jnp.clip(accel, -bound, bound), steer(state, now.offset + _lane_offset(state, now.lane))])
+    offset = now.offset + _lane_offset(network, state, now.lane)
+    return jnp.stack([jnp.clip(accel, -bound, bound), steer(network, state, offset)])
 
 
-def steer(state: State, offset: Float[Array, ""]) -> Float[Array, ""]:
+def steer(network: Network, state: State, offset: Float[Array, ""]) -> Float[Array, ""]:
     """The curvature (1/m) of the arc to a point of the route ahead, `offset` metres to its left.
 
     References:
         Coulter (1992), Implementation of the Pure Pursuit Path Tracking Algorithm.
     """
-    x, y, yaw, speed = state.box[0]
-    network, route = state.network, state.route[0]
-    ahead = jnp.clip(0.9 * speed, 4.0, 25.0)
-    polyline, arc = network.points[route], network.arc[route]
-    near, far = at(polyline, arc, state.s[0] + ahead - 0.5), at(polyline, arc, state.s[0] + ahead + 0.5)
-    along = (far - near) / jnp.linalg.norm(far - near)
-    target = 0.5 * (near + far) + offset * jnp.stack([-along[1], along[0]])
-    dx, dy = target[0] - x, target[1] - y
-    left = -jnp.sin(yaw) * dx + jnp.cos(yaw) * dy
-    bound = jnp.minimum(bicycle.MAX_CURVATURE_PM, 4.0 / jnp.maximum(speed, 1.0) ** 2)
+    ahead = jnp.clip(0.9 * state.speed[0], 4.0, 25.0)
+    x, y, _, _ = pose(network, state.road, state.route[0], state.s[0] + ahead, offset, jnp.zeros(()))
+    dx, dy = x - state.x[0], y - state.y[0]
+    left = -state.sin[0] * dx + state.cos[0] * dy
+    bound = jnp.minimum(bicycle.MAX_CURVATURE_PM, 4.0 / jnp.maximum(state.speed[0], 1.0) ** 2)
     return jnp.clip(2.0 * left / jnp.maximum(dx**2 + dy**2, 1.0), -bound, bound)
 
 
-def _lane_offset(state: State, lane: Int[Array, ""]) -> Float[Array, ""]:
+def _lane_offset(network: Network, state: State, lane: Int[Array, ""]) -> Float[Array, ""]:
     """Where the wanted lane lies (m to the left), if there is one and it is free or the change has already begun."""
-    network, route = state.network, state.route[0]
-    exists = jnp.where(lane > 0, network.left[route], network.right[route]) >= 0
-    offset = lane * network.lane_width
-    s, lateral = project_all(state)
-    ahead = s - state.s[0]
-    beside = state.active & (jnp.abs(lateral - offset) < 0.5 * network.lane_width)
-    own = state.box[0, 3]
-    close = jnp.abs(ahead) < CLEAR_M + CLEAR_GAP_S * jnp.where(ahead > 0.0, own, jnp.maximum(own, state.box[:, 3]))
+    route, width = state.route[0], network.lane_width[state.road]
+    exists = jnp.where(lane > 0, network.left[state.road, route], network.right[state.road, route]) >= 0
+    offset = lane * width
+    placed = everyone_on(network, state, route)
+    away = placed.arc - state.s[0]
+    beside = state.active & (jnp.abs(placed.lateral - offset) < 0.5 * width) & (placed.arc > -1e3)
+    own = state.speed[0]
+    close = jnp.abs(away) < CLEAR_M + CLEAR_GAP_S * jnp.where(away > 0.0, own, jnp.maximum(own, state.speed))
     taken = jnp.any((beside & close).at[0].set(False))
-    begun = jnp.abs(state.lateral[0]) > 0.3 * network.lane_width
+    begun = jnp.abs(state.lateral[0]) > 0.3 * width
     return jnp.where(exists & (~taken | begun), offset, 0.0)

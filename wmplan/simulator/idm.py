@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wmplan.simulator.drivers import Drivers
 
-class Drivers(NamedTuple):
-    """Parameters of A drivers: time gap (s), standstill gap (m), acceleration and comfortable deceleration (m/s2),
-    and the factor by which each likes to exceed the speed limit."""
-
-    time_gap: Float[Array, "A"]
-    standstill: Float[Array, "A"]
-    accel: Float[Array, "A"]
-    decel: Float[Array, "A"]
-    speed_factor: Float[Array, "A"]
-
-
-EXPONENT = 4.0
+EXPONENT = 4
 """The free-road exponent delta of the model."""
 SMALLEST_GAP = 0.1
 """Gaps are floored here, metres, so that a touch brakes hard instead of dividing by zero."""
@@ -51,15 +38,3 @@ def equilibrium_gap(speed: Float[Array, "*A"], desired: Float[Array, "*A"], driv
         Treiber, Hennecke, Helbing (2000), equation 8.
     """
     return (drivers.standstill + speed * drivers.time_gap) / jnp.sqrt(1.0 - (speed / desired) ** EXPONENT)
-
-
-def draw(key: Array, count: int) -> Drivers:
-    """Parameters of `count` drivers, uniform around the values published for urban and motorway traffic.
-
-    References:
-        Treiber and Kesting, Traffic Flow Dynamics, table 11.2 (city: T 1 s, a 1 m/s2, b 1.5 m/s2, s0 2 m).
-    """
-    low = jnp.array([1.0, 1.5, 1.0, 1.5, 0.85])
-    high = jnp.array([2.0, 3.0, 2.0, 3.0, 1.1])
-    share = jax.random.uniform(key, (count, 5))
-    return Drivers(*jnp.moveaxis(low[None] + share * (high - low)[None], 1, 0))

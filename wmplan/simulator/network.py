@@ -1,161 +1,241 @@
-"""A simulator map as padded arrays, and motion along its routes: projecting points, placing boxes, speed limits."""
+"""Maps of the simulator as padded arrays, so that whoever drives there only looks things up.
+
+Everything that depends on geometry is worked out once a map: the pose at each place of a route, how fast one may be
+there, and where a place of one route lies on every other (`overlap`). Maps of one size are stacked; a world names its
+map by a number, and nothing is compiled twice.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Int8, UInt32
+from numpy import ndarray
 
 from wmplan.errors import InputError
 from wmplan.simulator.layout import SimMap
+from wmplan.simulator.overlap import overlap_table, passages
 
-ROUTES, ROUTE_POINTS, SPAWNS, SPAWN_ROUTES, GROUPS = 24, 16, 24, 3, 8
-"""Padded sizes, one for all maps, so that nothing is compiled twice."""
+PLACES = 256
+"""Places of a route in the tables."""
+SPACING_M = 2.0
+"""Between two places on a synthetic map."""
 APPROACH_DECEL_MPS2 = 1.5
 """How hard a driver slows ahead of a lower limit."""
+SPAWN_ROUTES = 4
+FAR_M = 1e4
+"""Farther than anything."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Padded sizes of a network; one for all synthetic maps, so that nothing is compiled twice."""
+
+    routes: int = 32
+    points: int = 32
+    spawns: int = 24
+    zones: int = 12
+    groups: int = 32
+    moments: int = 1280
 
 
 class Network(NamedTuple):
-    """The routes, spawns and lights of one map. Padded routes repeat their last point, padded spawns
-    have `low > high`."""
+    """N maps. Metres, m/s, map frame; a padded piece of a route has size 0, a padded spawn has `low > high`.
 
-    points: Float[Array, "R P 2"]
-    arc: Float[Array, "R P"]
-    speeds: Float[Array, "R P"]
-    length: Float[Array, "R"]
-    stop: Float[Array, "R"]
-    clear: Float[Array, "R"]
-    group: Int[Array, "R"]
-    walk: Bool[Array, "R"]
-    left: Int[Array, "R"]
-    right: Int[Array, "R"]
-    spawn_route: Int[Array, "S 3"]
-    spawn_range: Float[Array, "S 2"]
-    spawn_ego: Bool[Array, "S"]
-    cycle: Float[Array, ""]
-    start: Float[Array, "G"]
-    green: Float[Array, "G"]
-    yellow: Float[Array, "G"]
-    lane_width: Float[Array, ""]
+    `begin_x`, `begin_y`, `along_x`, `along_y` are where each straight piece of a route begins and its unit direction,
+    `begin` the arc length there, `size` its length. `x`, `y`, `cos`, `sin` are the poses of places every `spacing`
+    metres along each route, `limit` the speed there from which every lower limit ahead is reached by slowing gently,
+    `overlap` where these places lie on the other routes (`wmplan.simulator.overlap`). `enter` and `leave` bound the
+    zone on the routes that have right of way there (`FAR_M` and `-FAR_M` on others); bit z of `waits` is set on routes
+    that give way at zone z. `light` is the state (`Light`) of each group at each step.
+    """
+
+    begin_x: Float[Array, "N R P"]
+    begin_y: Float[Array, "N R P"]
+    along_x: Float[Array, "N R P"]
+    along_y: Float[Array, "N R P"]
+    begin: Float[Array, "N R P"]
+    size: Float[Array, "N R P"]
+    length: Float[Array, "N R"]
+    stop: Float[Array, "N R"]
+    clear: Float[Array, "N R"]
+    group: Int[Array, "N R"]
+    kind: Int[Array, "N R"]
+    left: Int[Array, "N R"]
+    right: Int[Array, "N R"]
+    change: Float[Array, "N R 2"]
+    dead_end: Bool[Array, "N R"]
+    x: Float[Array, "N R S"]
+    y: Float[Array, "N R S"]
+    cos: Float[Array, "N R S"]
+    sin: Float[Array, "N R S"]
+    limit: Float[Array, "N R S"]
+    overlap: UInt32[Array, "N R S R"]
+    enter: Float[Array, "N R Z"]
+    leave: Float[Array, "N R Z"]
+    waits: UInt32[Array, "N R"]
+    light: Int8[Array, "N G L"]
+    period: Int[Array, "N"]
+    periodic: Bool[Array, "N"]
+    spawn_route: Int[Array, "N Q 4"]
+    spawn_range: Float[Array, "N Q 2"]
+    spawn_ego: Bool[Array, "N Q"]
+    spawn_kind: Int[Array, "N Q"]
+    spacing: Float[Array, "N"]
+    lane_width: Float[Array, "N"]
 
 
-def pack(road: SimMap) -> Network:
-    """The map as padded float32 arrays.
+def pack(road: SimMap, sizes: Sizes = Sizes(), spacing: float = SPACING_M) -> Network:
+    """One map (N = 1) as padded arrays.
 
     Raises:
-        InputError: more routes, points, spawns or light groups than the padding holds.
+        InputError: more routes, points, spawns, zones or light groups than the padding holds, or a route that is
+            longer than the tables.
     """
-    groups = len(road.signal.starts)
-    most = max(len(route.points) for route in road.routes)
-    for name, count, bound in (
-        ("routes", len(road.routes), ROUTES),
-        ("points of a route", most, ROUTE_POINTS),
-        ("spawns", len(road.spawns), SPAWNS),
-        ("light groups", groups, GROUPS),
-    ):
-        if count > bound:
-            raise InputError(f"map {road.name}: {count} {name}, expected at most {bound}")
-    points = np.zeros((ROUTES, ROUTE_POINTS, 2))
-    speeds = np.ones((ROUTES, ROUTE_POINTS))
-    numbers = np.zeros((ROUTES, 3))
-    group, walk, beside = np.full(ROUTES, -1), np.zeros(ROUTES, dtype=bool), np.full((2, ROUTES), -1)
+    _check(road, sizes, spacing)
+    r = sizes.routes
+    points = np.zeros((r, sizes.points, 2))
+    speeds = np.ones((r, sizes.points))
     for i, route in enumerate(road.routes):
         n = len(route.points)
         points[i], speeds[i] = route.points[-1], route.speeds[-1]
         points[i, :n], speeds[i, :n] = route.points, route.speeds
-        numbers[i] = [np.linalg.norm(np.diff(route.points, axis=0), axis=1).sum(), route.stop, route.clear]
-        group[i], walk[i], beside[:, i] = route.group, route.walk, (route.left, route.right)
     steps = np.linalg.norm(np.diff(points, axis=1), axis=-1)
-    arc = np.concatenate([np.zeros((ROUTES, 1)), np.cumsum(steps, axis=1)], axis=1)
-    spawn_route = np.zeros((SPAWNS, SPAWN_ROUTES), dtype=int)
-    spawn_range, spawn_ego = np.tile([1.0, 0.0], (SPAWNS, 1)), np.zeros(SPAWNS, dtype=bool)
+    arc = np.concatenate([np.zeros((r, 1)), np.cumsum(steps, axis=1)], axis=1)
+    places = spacing * np.arange(PLACES)
+    pose = np.stack([_poses(points[i], arc[i], places) for i in range(r)])
+    limit = np.stack([_allowed(arc[i], speeds[i], places) for i in range(r)])
+    used = len(road.routes)
+    table = np.full((r, PLACES, r), np.uint32(0xFFFFFFFF))
+    table[:used, :, :used] = overlap_table(points[:used], arc[:used], pose[:used], spacing)
+    enter, leave, waits = _zones(road, sizes, table, spacing)
+    light = np.zeros((sizes.groups, sizes.moments), np.int8)
+    groups, moments = road.signal.states.shape
+    light[:groups, :moments] = road.signal.states
+    spawn_route = np.zeros((sizes.spawns, SPAWN_ROUTES), np.int32)
+    spawn_range, spawn_ego = np.tile([1.0, 0.0], (sizes.spawns, 1)), np.zeros(sizes.spawns, bool)
+    spawn_kind = np.zeros(sizes.spawns, np.int32)
     for i, spawn in enumerate(road.spawns):
         spawn_route[i] = np.resize(spawn.routes, SPAWN_ROUTES)
         spawn_range[i], spawn_ego[i] = (spawn.low, spawn.high), spawn.ego
-    light = np.zeros((3, GROUPS))
-    light[:, :groups] = road.signal.starts, road.signal.greens, road.signal.yellows
-    return Network(
-        points=jnp.asarray(points, dtype=jnp.float32),
-        arc=jnp.asarray(arc, dtype=jnp.float32),
-        speeds=jnp.asarray(speeds, dtype=jnp.float32),
-        length=jnp.asarray(numbers[:, 0], dtype=jnp.float32),
-        stop=jnp.asarray(numbers[:, 1], dtype=jnp.float32),
-        clear=jnp.asarray(numbers[:, 2], dtype=jnp.float32),
-        group=jnp.asarray(group, dtype=jnp.int32),
-        walk=jnp.asarray(walk),
-        left=jnp.asarray(beside[0], dtype=jnp.int32),
-        right=jnp.asarray(beside[1], dtype=jnp.int32),
-        spawn_route=jnp.asarray(spawn_route, dtype=jnp.int32),
-        spawn_range=jnp.asarray(spawn_range, dtype=jnp.float32),
-        spawn_ego=jnp.asarray(spawn_ego),
-        cycle=jnp.float32(road.signal.cycle),
-        start=jnp.asarray(light[0] % road.signal.cycle, dtype=jnp.float32),
-        green=jnp.asarray(light[1], dtype=jnp.float32),
-        yellow=jnp.asarray(light[2], dtype=jnp.float32),
-        lane_width=jnp.float32(road.lane_width),
+        spawn_kind[i] = road.routes[spawn.routes[0]].kind
+    size = np.diff(arc, axis=1)
+    along = np.diff(points, axis=1) / np.maximum(size, 1e-9)[..., None]
+    network = Network(
+        begin_x=points[:, :-1, 0],
+        begin_y=points[:, :-1, 1],
+        along_x=along[..., 0],
+        along_y=along[..., 1],
+        begin=arc[:, :-1],
+        size=size,
+        length=arc[:, -1],
+        stop=_column(road, sizes, "stop", 0.0),
+        clear=_column(road, sizes, "clear", 0.0),
+        group=_column(road, sizes, "group", -1),
+        kind=_column(road, sizes, "kind", 0),
+        left=_column(road, sizes, "left", -1),
+        right=_column(road, sizes, "right", -1),
+        change=np.array([r.change for r in road.routes] + [(0.0, 0.0)] * (r - used)),
+        dead_end=_column(road, sizes, "dead_end", False),
+        x=pose[..., 0],
+        y=pose[..., 1],
+        cos=pose[..., 2],
+        sin=pose[..., 3],
+        limit=limit,
+        overlap=table,
+        enter=enter,
+        leave=leave,
+        waits=waits,
+        light=light,
+        period=np.array(moments, np.int32),
+        periodic=np.array(road.signal.periodic),
+        spawn_route=spawn_route,
+        spawn_range=spawn_range,
+        spawn_ego=spawn_ego,
+        spawn_kind=spawn_kind,
+        spacing=np.array(spacing),
+        lane_width=np.array(road.lane_width),
     )
+    return Network(*(jnp.asarray(_single(leaf))[None] for leaf in network))
+
+
+def lookup(table: Array, *index: Array | slice) -> Array:
+    """`table[index]` for indices that are known to lie inside: without the checks, which cost more than the reading."""
+    return table.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def stack(networks: list[Network]) -> Network:
-    """Several networks as one with a leading axis, for vmap."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *networks)
+    """Maps of one size as one network."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *networks)
 
 
-def project(
-    polyline: Float[Array, "P 2"], arc: Float[Array, "P"], points: Float[Array, "N 2"]
-) -> tuple[Float[Array, "N"], Float[Array, "N"]]:
-    """Arc length and signed distance (left positive) of each point's nearest place on the polyline, metres."""
-    a, b = polyline[:-1], polyline[1:]
-    along = b - a
-    squared = jnp.maximum(jnp.sum(along**2, axis=-1), 1e-9)
-    offset = points[:, None, :] - a[None, :, :]
-    share = jnp.clip(jnp.sum(offset * along[None], axis=-1) / squared[None], 0.0, 1.0)
-    away = offset - share[..., None] * along[None]
-    distance = jnp.sum(away**2, axis=-1)
-    # A padded segment lies on the route's end and is never nearer than the real one before it; argmin takes the first.
-    best = jnp.argmin(distance, axis=-1)
-    rows = jnp.arange(points.shape[0])
-    length = jnp.sqrt(squared)[best]
-    side = along[best, 0] * offset[rows, best, 1] - along[best, 1] * offset[rows, best, 0]
-    return arc[best] + share[rows, best] * length, jnp.sign(side) * jnp.sqrt(distance[rows, best])
+def _single(leaf: ndarray) -> ndarray:
+    """The array in 32 bits."""
+    if leaf.dtype == np.float64:
+        return leaf.astype(np.float32)
+    return leaf.astype(np.int32) if leaf.dtype == np.int64 else leaf
 
 
-def at(polyline: Float[Array, "P 2"], arc: Float[Array, "P"], s: Float[Array, ""]) -> Float[Array, "2"]:
-    """The point at arc length `s`; the route goes on straight beyond its end."""
-    x = jnp.interp(s, arc, polyline[:, 0])
-    y = jnp.interp(s, arc, polyline[:, 1])
-    beyond = jnp.maximum(s - arc[-1], 0.0) + jnp.minimum(s, 0.0)
-    first = polyline[1] - polyline[0]
-    # The last real segment: padded points coincide, so look one metre back.
-    back = jnp.stack([jnp.interp(arc[-1] - 1.0, arc, polyline[:, 0]), jnp.interp(arc[-1] - 1.0, arc, polyline[:, 1])])
-    direction = jnp.where(s < 0.0, first / jnp.linalg.norm(first), polyline[-1] - back)
-    return jnp.stack([x, y]) + beyond * direction
+def _check(road: SimMap, sizes: Sizes, spacing: float) -> None:
+    longest = max(float(np.linalg.norm(np.diff(r.points, axis=0), axis=1).sum()) for r in road.routes)
+    for name, count, bound in (
+        ("routes", len(road.routes), sizes.routes),
+        ("points of a route", max(len(r.points) for r in road.routes), sizes.points),
+        ("metres of a route", longest, (PLACES - 1) * spacing),
+        ("spawns", len(road.spawns), sizes.spawns),
+        ("zones", len(road.zones), sizes.zones),
+        ("light groups", len(road.signal.states), sizes.groups),
+        ("moments of the lights", road.signal.states.shape[1], sizes.moments),
+    ):
+        if count > bound:
+            raise InputError(f"map {road.name}: {count:g} {name}, expected at most {bound:g}")
 
 
-def pose(
-    polyline: Float[Array, "P 2"],
-    arc: Float[Array, "P"],
-    s: Float[Array, ""],
-    lateral: Float[Array, ""],
-    length: Float[Array, ""],
-) -> Float[Array, "3"]:
-    """x, y, yaw of a box of this length whose centre is `s` along the route and `lateral` metres to its left.
-
-    Both axles are on the route, so heading is continuous where the polyline bends.
-    """
-    half = 0.3 * length
-    front, rear = at(polyline, arc, s + half), at(polyline, arc, s - half)
-    heading = jnp.arctan2(front[1] - rear[1], front[0] - rear[0])
-    centre = 0.5 * (front + rear)
-    return jnp.stack([centre[0] - lateral * jnp.sin(heading), centre[1] + lateral * jnp.cos(heading), heading])
+def _column(road: SimMap, sizes: Sizes, field: str, empty: float | int | bool) -> ndarray:
+    values = [getattr(route, field) for route in road.routes]
+    return np.array(values + [empty] * (sizes.routes - len(values)))
 
 
-def allowed_speed(arc: Float[Array, "P"], speeds: Float[Array, "P"], s: Float[Array, ""]) -> Float[Array, ""]:
-    """The speed in m/s from which every lower limit ahead is reached by slowing gently."""
-    ends = jnp.concatenate([arc[1:], jnp.full((1,), jnp.inf, dtype=arc.dtype)])
-    ahead = jnp.maximum(arc - s, 0.0)
-    reach = jnp.sqrt(speeds**2 + 2.0 * APPROACH_DECEL_MPS2 * ahead)
-    return jnp.min(jnp.where(ends > s, reach, jnp.inf))
+def _zones(road: SimMap, sizes: Sizes, table: ndarray, spacing: float) -> tuple[ndarray, ndarray, ndarray]:
+    """Where zones begin and end on the routes with right of way, and who waits for them."""
+    enter = np.full((sizes.routes, sizes.zones), FAR_M)
+    leave = np.full((sizes.routes, sizes.zones), -FAR_M)
+    waits = np.zeros(sizes.routes, np.uint32)
+    for z, zone in enumerate(road.zones):
+        for r in zone.waits:
+            waits[r] |= np.uint32(1) << np.uint32(z)
+            for q in zone.first:
+                found = passages(table[r, :, q], spacing, road.routes[r].stop, road.routes[r].clear)
+                if found is not None:
+                    enter[q, z], leave[q, z] = min(enter[q, z], found[0]), max(leave[q, z], found[1])
+    return enter, leave, waits
+
+
+def _poses(points: Float[ndarray, "P 2"], arc: Float[ndarray, "P"], places: Float[ndarray, "S"]) -> ndarray:
+    """x, y, cos and sin of the heading at each place; the heading is that of the chord between both axles of a car, so
+    that it is continuous where the polyline bends. Beyond the end the route goes on straight."""
+    half = 1.4
+    front, rear = _along(points, arc, places + half), _along(points, arc, places - half)
+    chord = front - rear
+    return np.concatenate([_along(points, arc, places), chord / np.linalg.norm(chord, axis=1, keepdims=True)], axis=1)
+
+
+def _along(points: Float[ndarray, "P 2"], arc: Float[ndarray, "P"], places: Float[ndarray, "S"]) -> ndarray:
+    on = np.stack([np.interp(places, arc, points[:, i]) for i in (0, 1)], axis=-1)
+    steps = np.diff(points, axis=0)
+    real = np.flatnonzero(np.linalg.norm(steps, axis=1) > 1e-6)
+    if not len(real):
+        return on + places[:, None] * np.array([1.0, 0.0])
+    first, last = steps[real[0]], steps[real[-1]]
+    on += np.minimum(places, 0.0)[:, None] * first / np.linalg.norm(first)
+    return on + np.maximum(places - arc[-1], 0.0)[:, None] * last / np.linalg.norm(last)
+
+
+def _allowed(arc: Float[ndarray, "P"], speeds: Float[ndarray, "P"], places: Float[ndarray, "S"]) -> ndarray:
+    ends = np.append(arc[1:], np.inf)
+    reach = np.sqrt(speeds[None] ** 2 + 2.0 * APPROACH_DECEL_MPS2 * np.maximum(arc[None] - places[:, None], 0.0))
+    return np.where(ends[None] > places[:, None], reach, np.inf).min(axis=1)

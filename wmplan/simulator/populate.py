@@ -1,15 +1,20 @@
-"""The first state of a world: who is where, drawn from one key."""
+"""The first state of a world on a synthetic map: who is where, drawn from one key."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
-from wmplan.scene import STEP_S
-from wmplan.simulator import behaviour, idm
-from wmplan.simulator.network import ROUTES, SPAWN_ROUTES, SPAWNS, Network, allowed_speed, pose
-from wmplan.simulator.traffic import AGENTS, VEHICLES, WALKERS, State, advance, look, reactions
+from wmplan.scene import Kind, Light
+from wmplan.simulator import behaviour
+from wmplan.simulator.drivers import draw
+from wmplan.simulator.ego import on_routes
+from wmplan.simulator.network import SPAWN_ROUTES, Network
+from wmplan.simulator.perception import look
+from wmplan.simulator.state import CYCLISTS, DELAYS, ROWS, VEHICLES, WALKERS, State
+from wmplan.simulator.traffic import go_on, observe, pose
 
 SLOTS = 8
 """Places to start on each spawn."""
@@ -17,113 +22,146 @@ WARM_UP_STEPS = 50
 """Steps that everyone drives by IDM before a world is handed out, so that queues and gaps are settled."""
 FEWEST_VEHICLES = 8
 TRUCK_SHARE = 0.1
-WALKER_SHARE = 0.7
 EGO_SIZE_M = (4.6, 1.9)
 GREEN_SHARE, GREEN_SOON_S = 0.75, 4.0
+KINDS = np.repeat(np.array([Kind.VEHICLE, Kind.CYCLIST, Kind.PEDESTRIAN], np.int32), [VEHICLES, CYCLISTS, WALKERS])
+SPACE_M = {Kind.VEHICLE: (17.0, 42.0), Kind.CYCLIST: (12.0, 60.0), Kind.PEDESTRIAN: (1.5, 8.0)}
+"""Range of the distance between two that start on one spawn."""
 
 
-def reset(key: Array, network: Network) -> State:
-    """A settled world: `FEWEST_VEHICLES` to `VEHICLES` vehicles around the ego (row 0), people at the crosswalks."""
-    return warm_up(place(key, network))
+def reset(network: Network, roads: Int[Array, "B"], keys: Array) -> State:
+    """B settled worlds on these maps: `FEWEST_VEHICLES` to `VEHICLES` vehicles around the ego (row 0), people and
+    cyclists where the map has ways for them."""
+    return warm_up(network, place(network, roads, keys))
 
 
-def place(key: Array, network: Network) -> State:
-    """A world as drawn, before anyone has moved."""
-    where, who, when, noise, walk = jax.random.split(key, 5)
-    route, s, used = _vehicles(where, network)
-    walk_route, walk_s, walking = _walkers(walk, network)
-    route, s = jnp.concatenate([route, walk_route]), jnp.concatenate([s, walk_s])
-    size, drivers = _people(who)
-    lateral = jnp.where(jnp.arange(AGENTS) == 0, 0.0, jax.random.uniform(jax.random.fold_in(who, 1), (AGENTS,)) - 0.5)
-    placed = jax.vmap(pose)(network.points[route], network.arc[route], s, 0.5 * lateral, size[:, 0])
-    limit = jax.vmap(allowed_speed)(network.arc[route], network.speeds[route], s)
-    share = 0.75 + 0.25 * jax.random.uniform(when, ())
-    to_line = jnp.where(network.group[route] >= 0, network.stop[route] - s - 0.5 * size[:, 0], jnp.inf)
-    stoppable = jnp.where(to_line > 0.0, jnp.sqrt(4.0 * jnp.maximum(to_line - 2.0, 0.0)), jnp.inf)
-    speed = jnp.minimum(share * limit, stoppable)
-    return State(
-        network=network,
-        time=_time(jax.random.fold_in(when, 1), network, route[0]),
-        steps=jnp.int32(0),
-        route=route,
-        s=s,
-        lateral=0.5 * lateral,
-        box=jnp.concatenate([placed, speed[:, None]], axis=-1),
-        size=size,
-        active=jnp.concatenate([used, walking]),
-        drivers=drivers,
-        noise=jnp.zeros(AGENTS),
-        keys=jax.vmap(lambda row: jax.random.key_data(jax.random.fold_in(noise, row)))(jnp.arange(AGENTS)),
-    )
+def place(network: Network, roads: Int[Array, "B"], keys: Array) -> State:
+    """B worlds as drawn, before anyone has moved."""
+    return jax.vmap(_place_one, in_axes=(None, 0, 0))(network, roads, keys)
 
 
-def warm_up(state: State) -> State:
-    """The same world `WARM_UP_STEPS` later, the ego an IDM driver too."""
+def warm_up(network: Network, worlds: State) -> State:
+    """The same worlds `WARM_UP_STEPS` later, the egos IDM drivers too."""
     plain = jax.tree.map(lambda x: x[0], behaviour.plain(1))
 
-    def one(state: State, _: None) -> tuple[State, None]:
-        view = look(state)
-        wanted = reactions(state, view)
-        return advance(state, wanted, behaviour.act(state, view, wanted, plain)), None
+    def one(now: State, _: None) -> tuple[State, None]:
+        seen = observe(network, now)
+        return go_on(network, now, seen, behaviour.act_all(network, now, seen, plain)), None
 
-    return jax.lax.scan(one, state, None, WARM_UP_STEPS)[0]
-
-
-def _time(key: Array, network: Network, route: Array) -> Array:
-    """The clock at which a world begins, seconds: often such that the ego's light is green soon after the warm-up, for
-    a fixed-time light is red most of the time, and standing cars are poor logs."""
-    any_time, soon, which = jax.random.uniform(key, (3,))
-    group = network.group[route]
-    since = -GREEN_SOON_S + (GREEN_SOON_S + network.green[group]) * soon
-    green = jnp.mod(network.start[group] + since - WARM_UP_STEPS * STEP_S, network.cycle)
-    return jnp.where((group >= 0) & (which < GREEN_SHARE), green, any_time * network.cycle)
+    return jax.lax.scan(one, worlds, None, WARM_UP_STEPS)[0]
 
 
-def _vehicles(key: Array, network: Network) -> tuple[Array, Array, Array]:
-    """Routes, places and use of the vehicle rows: the ego first, then those near it."""
-    gaps, turn, pick, near, many, dense = jax.random.split(key, 6)
-    density = jax.random.uniform(dense, (), minval=0.8, maxval=1.4)
-    gap = density * jax.random.uniform(gaps, (SPAWNS, SLOTS), minval=17.0, maxval=42.0)
-    gap = gap.at[:, 0].multiply(0.5)
-    s = network.spawn_range[:, :1] + jnp.cumsum(gap, axis=1)
-    choice = jax.random.randint(turn, (SPAWNS, SLOTS), 0, SPAWN_ROUTES)
-    route = jnp.take_along_axis(network.spawn_route, choice, axis=1)
-    usable = (s <= network.spawn_range[:, 1:]).reshape(-1)
-    s, route = s.reshape(-1), route.reshape(-1)
-    may_lead = usable & jnp.repeat(network.spawn_ego, SLOTS)
-    draw = jax.random.uniform(pick, (SPAWNS * SLOTS,))
-    ego = jnp.argmax(jnp.where(may_lead, draw, -1.0))
-    at = jax.vmap(pose)(network.points[route], network.arc[route], s, jnp.zeros_like(s), jnp.full_like(s, 4.0))
-    distance = jnp.linalg.norm(at[:, :2] - at[ego, :2][None], axis=-1)
-    distance += 25.0 * jax.random.uniform(near, distance.shape)
-    order = jnp.argsort(jnp.where(usable, distance, jnp.inf).at[ego].set(-1.0))[:VEHICLES]
-    count = jax.random.randint(many, (), FEWEST_VEHICLES, VEHICLES + 1)
-    return route[order], s[order], usable[order] & (jnp.arange(VEHICLES) < count)
-
-
-def _walkers(key: Array, network: Network) -> tuple[Array, Array, Array]:
-    """Routes, places and use of the rows of people on foot; no two start on one route."""
-    order, far, use = jax.random.split(key, 3)
-    draw = jax.random.uniform(order, (ROUTES,))
-    route = jnp.argsort(jnp.where(network.walk, draw, jnp.inf))[:WALKERS]
-    s = jax.random.uniform(far, (WALKERS,)) * jnp.maximum(network.stop[route] - 0.5, 0.0)
-    return route, s, network.walk[route] & (jax.random.uniform(use, (WALKERS,)) < WALKER_SHARE)
-
-
-def _people(key: Array) -> tuple[Float[Array, "A 2"], idm.Drivers]:
-    """Sizes and driver parameters of all rows."""
-    length, width, truck, drive = jax.random.split(key, 4)
-    rows = jnp.arange(AGENTS)
-    is_truck = (jax.random.uniform(truck, (AGENTS,)) < TRUCK_SHARE) & (rows > 0)
-    a = jax.random.uniform(length, (AGENTS,))
-    b = jax.random.uniform(width, (AGENTS,))
-    car = jnp.stack([4.1 + 1.0 * a, 1.7 + 0.3 * b], axis=-1)
-    lorry = jnp.stack([7.0 + 4.0 * a, 2.3 + 0.2 * b], axis=-1)
-    size = jnp.where(is_truck[:, None], lorry, car)
-    size = jnp.where((rows >= VEHICLES)[:, None], jnp.array([[0.6, 0.6]]), size)
-    size = size.at[0].set(jnp.array(EGO_SIZE_M))
-    drivers = idm.draw(drive, AGENTS)
-    walks = rows >= VEHICLES
-    return size, drivers._replace(
-        time_gap=jnp.where(walks, 0.3, drivers.time_gap), standstill=jnp.where(walks, 0.3, drivers.standstill)
+def _place_one(network: Network, road: Array, key: Array) -> State:
+    where, who, when, noise = jax.random.split(key, 4)
+    route, s, used = _everyone(where, network, road)
+    length, width = _sizes(who)
+    drivers = draw(jax.random.fold_in(who, 1), jnp.asarray(KINDS))
+    rest = 0.5 * (jax.random.uniform(jax.random.fold_in(who, 2), (ROWS,)) - 0.5)
+    rest = jnp.where((jnp.arange(ROWS) > 0) & (int(Kind.VEHICLE) == KINDS), rest, 0.0)
+    zero = jnp.zeros(ROWS)
+    x, y, cos, sin = pose(network, road, route, s, rest, zero)
+    state = State(
+        road=road,
+        steps=jnp.int32(0),
+        clock=_clock(jax.random.fold_in(when, 1), network, road, route[0]),
+        route=route,
+        s=s,
+        lateral=rest,
+        rest=rest,
+        x=x,
+        y=y,
+        cos=cos,
+        sin=sin,
+        speed=zero,
+        length=length,
+        width=width,
+        kind=jnp.asarray(KINDS),
+        active=used,
+        drivers=drivers,
+        wanted=jnp.zeros((DELAYS, ROWS)),
+        noise=zero,
+        seed=jax.vmap(lambda row: jax.random.bits(jax.random.fold_in(noise, row)))(jnp.arange(ROWS)),
+        ego=on_routes(network, road, x[0], y[0], cos[0], sin[0]),
     )
+    view = look(network, state)
+    # Nobody starts too fast to halt gently at the line, or behind whoever is ahead.
+    room = jnp.minimum(jnp.where(view.to_line > 0.0, view.to_line, jnp.inf), view.gap)
+    share = 0.75 + 0.25 * jax.random.uniform(when, ())
+    speed = jnp.minimum(share * view.desired, jnp.sqrt(4.0 * jnp.maximum(room - 2.0, 0.0)))
+    return state._replace(speed=speed)
+
+
+def _clock(key: Array, network: Network, road: Array, route: Array) -> Array:
+    """The lights' phase in steps: often such that the ego's light is green soon after the warm-up, for a fixed-time
+    light is red most of the time, and standing cars are poor logs."""
+    any_time, soon, which, pick = jax.random.uniform(key, (4,))
+    period, group = network.period[road], network.group[road, route]
+    green = network.light[road, jnp.maximum(group, 0)] == int(Light.GREEN)
+    # The moment of green that a random number picks; 0 where the ego has no light.
+    moment = jnp.argmax(jnp.where(green, jnp.mod(jnp.arange(green.shape[0]) * 0.618034 + pick, 1.0) + 1.0, 0.0))
+    begin = moment - WARM_UP_STEPS - (10.0 * GREEN_SOON_S * soon).astype(jnp.int32)
+    return jnp.where(
+        (group >= 0) & (which < GREEN_SHARE), jnp.mod(begin, period), (any_time * period).astype(jnp.int32)
+    ).astype(jnp.int32)
+
+
+def _everyone(key: Array, network: Network, road: Array) -> tuple[Int[Array, "A"], Float[Array, "A"], Bool[Array, "A"]]:
+    """Routes, places and use of all rows: the ego first, then vehicles near it, cyclists and people near it."""
+    slots, order, many, dense = jax.random.split(key, 4)
+    route, s, usable, kind, leads = _slots(slots, dense, network, road)
+    draw, near, ego_draw = (jax.random.uniform(jax.random.fold_in(order, i), s.shape) for i in range(3))
+    ego = jnp.argmax(jnp.where(usable & leads, ego_draw, -1.0))
+    index = jnp.clip(jnp.round(s / network.spacing[road]).astype(jnp.int32), 0, network.x.shape[-1] - 1)
+    x, y = network.x[road, route, index], network.y[road, route, index]
+    distance = jnp.hypot(x - x[ego], y - y[ego]) + 25.0 * near
+    counts = {
+        Kind.VEHICLE: (VEHICLES, jax.random.randint(many, (), FEWEST_VEHICLES, VEHICLES + 1)),
+        Kind.CYCLIST: (CYCLISTS, jax.random.randint(jax.random.fold_in(many, 1), (), 0, CYCLISTS + 1)),
+        Kind.PEDESTRIAN: (WALKERS, jax.random.randint(jax.random.fold_in(many, 2), (), 1, WALKERS + 1)),
+    }
+    rows, used = [], []
+    for which, (most, count) in counts.items():
+        far = distance if which != Kind.PEDESTRIAN else 25.0 * draw + distance
+        key_of = jnp.where(usable & (kind == int(which)), far, jnp.inf)
+        if which == Kind.VEHICLE:
+            key_of = key_of.at[ego].set(-1.0)
+        chosen = jnp.argsort(key_of)[:most]
+        rows.append(chosen)
+        used.append(jnp.isfinite(key_of[chosen]) & (jnp.arange(most) < count))
+    picked = jnp.concatenate(rows)
+    return route[picked], s[picked], jnp.concatenate(used)
+
+
+def _slots(
+    key: Array, dense: Array, network: Network, road: Array
+) -> tuple[Int[Array, "_N"], Float[Array, "_N"], Bool[Array, "_N"], Int[Array, "_N"], Bool[Array, "_N"]]:
+    """Places where somebody may start: route, arc length, whether it is one, kind, whether the ego may be there."""
+    gaps, turn = jax.random.split(key)
+    spawns = network.spawn_kind.shape[-1]
+    low, high = jnp.zeros(spawns), jnp.ones(spawns)
+    for kind, (least, most) in SPACE_M.items():
+        of_kind = network.spawn_kind[road] == int(kind)
+        low, high = jnp.where(of_kind, least, low), jnp.where(of_kind, most, high)
+    density = jax.random.uniform(dense, (), minval=0.8, maxval=1.4)
+    share = jax.random.uniform(gaps, (spawns, SLOTS))
+    gap = density * (low[:, None] + share * (high - low)[:, None])
+    gap = gap.at[:, 0].multiply(0.5)
+    reach = network.spawn_range[road]
+    s = reach[:, :1] + jnp.cumsum(gap, axis=1)
+    choice = jax.random.randint(turn, (spawns, SLOTS), 0, SPAWN_ROUTES)
+    route = jnp.take_along_axis(network.spawn_route[road], choice, axis=1)
+    usable = (s <= reach[:, 1:]).reshape(-1)
+    kind = jnp.repeat(network.spawn_kind[road], SLOTS)
+    return route.reshape(-1), s.reshape(-1), usable, kind, jnp.repeat(network.spawn_ego[road], SLOTS)
+
+
+def _sizes(key: Array) -> tuple[Float[Array, "A"], Float[Array, "A"]]:
+    """Lengths and widths of all rows, metres."""
+    length, width, truck = (jax.random.uniform(jax.random.fold_in(key, i), (ROWS,)) for i in range(3))
+    lorry = truck < TRUCK_SHARE
+    long = jnp.where(lorry, 7.0 + 4.0 * length, 4.1 + length)
+    wide = jnp.where(lorry, 2.3 + 0.2 * width, 1.7 + 0.3 * width)
+    foot, bike = int(Kind.PEDESTRIAN) == KINDS, int(Kind.CYCLIST) == KINDS
+    long = jnp.where(foot, 0.6, jnp.where(bike, 1.8, long))
+    wide = jnp.where(foot, 0.6, jnp.where(bike, 0.6, wide))
+    return long.at[0].set(EGO_SIZE_M[0]), wide.at[0].set(EGO_SIZE_M[1])

@@ -11,23 +11,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from numpy import ndarray
 
 from wmplan.errors import InputError
 from wmplan.randomness import fold_in
-from wmplan.scene import STEP_S, Kind, Lights, Log, Tracks
+from wmplan.scene import STEP_S, Lights, Log, Tracks
 from wmplan.simulator import behaviour, maps
 from wmplan.simulator.network import Network, pack, stack
+from wmplan.simulator.perception import lights
 from wmplan.simulator.populate import WARM_UP_STEPS, place
-from wmplan.simulator.signals import light_states
-from wmplan.simulator.traffic import VEHICLES, State, advance, look, reactions
+from wmplan.simulator.state import State
+from wmplan.simulator.traffic import Moment, go_on, moment, observe
 
 LOG_STEPS = 121
 """States of a log: 12 s."""
-CHUNK = 16
+CHUNK = 32
 """Worlds simulated together. Log i is always made in the chunk i // CHUNK, whatever is asked for, so that it has the
 same bytes however many others are made."""
+LOGS_PER_MAP = 4
+"""Logs that share a map (and are one group, so that a split never parts them): a map costs more than a log."""
 PREFIX = "simulator:"
 
 
@@ -40,7 +43,7 @@ class Source:
     seed: int = 0
     """log i of a seed is always the same"""
     map: str = "mixed"
-    """straight, crossing, or mixed: half and half, by chance"""
+    """straight, merge, crossing, t_junction, roundabout, or mixed: each as often, by chance"""
 
     @staticmethod
     def parse(text: str) -> Source:
@@ -70,12 +73,13 @@ class Source:
 
 
 class Recording(NamedTuple):
-    """What one simulated world did: T steps."""
+    """What B simulated worlds did: T steps."""
 
-    boxes: Float[Array, "T A 4"]
-    active: Bool[Array, "T A"]
-    lights: Int[Array, "T G"]
-    size: Float[Array, "A 2"]
+    moments: Moment
+    lights: Int[Array, "T B G"]
+    length: Float[Array, "B A"]
+    width: Float[Array, "B A"]
+    kind: Int[Array, "B A"]
 
 
 class SimulatorReader:
@@ -112,59 +116,74 @@ class SimulatorReader:
 
 def simulate_chunk(seed: int, kind: str, chunk: int) -> list[Log]:
     """Logs `chunk * CHUNK` to `chunk * CHUNK + CHUNK - 1` of a seed."""
-    indices = range(chunk * CHUNK, (chunk + 1) * CHUNK)
-    seeds = [fold_in(seed, "simulator", kind, i) for i in indices]
     names = list(maps.MAPS)
+    first = chunk * CHUNK // LOGS_PER_MAP
+    seeds = [fold_in(seed, "simulator map", kind, first + i) for i in range(CHUNK // LOGS_PER_MAP)]
     roads = [maps.MAPS[names[(s >> 8) % len(names)] if kind == "mixed" else kind](s) for s in seeds]
-    keys = jnp.asarray([[s >> 32, s & 0xFFFFFFFF] for s in seeds], dtype=jnp.uint32)
-    recording = jax.device_get(_record_all(keys, stack([pack(road) for road in roads]), LOG_STEPS))
+    draws = [fold_in(seed, "simulator", kind, chunk * CHUNK + i) for i in range(CHUNK)]
+    keys = jnp.asarray([[s >> 32, s & 0xFFFFFFFF] for s in draws], dtype=jnp.uint32)
+    which = jnp.arange(CHUNK, dtype=jnp.int32) // LOGS_PER_MAP
+    recording = jax.device_get(_record(stack([pack(road) for road in roads]), which, keys, LOG_STEPS))
     return [
-        to_log(road, jax.tree.map(lambda x, row=row: x[row], recording), f"sim-{kind}-{seed}-{index}")
-        for row, (road, index) in enumerate(zip(roads, indices))
+        to_log(
+            roads[row // LOGS_PER_MAP],
+            _of_world(recording, row),
+            f"sim-{kind}-{seed}-{chunk * CHUNK + row}",
+            f"sim-{kind}-{seed}-map{first + row // LOGS_PER_MAP}",
+        )
+        for row in range(CHUNK)
     ]
 
 
-def record(key: Array, network: Network, steps: int) -> Recording:
-    """One world with the behaviour policy at the wheel, `steps` states long."""
-    start, mind = jax.random.split(key)
-
-    def one(state: State, now: behaviour.Schedule) -> tuple[State, tuple[Array, Array, Array]]:
-        view = look(state)
-        wanted = reactions(state, view)
-        seen = (state.box, state.active, light_states(state.network, state.time))
-        return advance(state, wanted, behaviour.act(state, view, wanted, now)), seen
-
+def record(network: Network, roads: Int[Array, "B"], keys: Array, steps: int) -> Recording:
+    """B worlds with the behaviour policy at the wheel, `steps` states long."""
+    start, mind = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    first = place(network, roads, start)
     # The warm-up of `populate.reset` and the log in one loop: compiling the world twice takes twice as long.
-    first = place(start, network)
-    parts = behaviour.plain(WARM_UP_STEPS), behaviour.schedule(mind, steps)
-    _, seen = jax.lax.scan(one, first, jax.tree.map(lambda *x: jnp.concatenate(x), *parts))
-    boxes, active, lights = jax.tree.map(lambda x: x[WARM_UP_STEPS:], seen)
-    return Recording(boxes, active, lights, first.size)
+    plain = jax.vmap(lambda _: behaviour.plain(WARM_UP_STEPS))(start)
+    parts = plain, jax.vmap(lambda key: behaviour.schedule(key, steps))(mind)
+    minds = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x, axis=1), 1, 0), *parts)
+    group_lights = jax.vmap(lights, in_axes=(None, 0))
+    calm = jnp.zeros(roads.shape, dtype=bool)
+
+    def one(worlds: State, now: behaviour.Schedule) -> tuple[State, tuple[Moment, Array]]:
+        seen = observe(network, worlds)
+        after = go_on(network, worlds, seen, behaviour.act_each(network, worlds, seen, now))
+        return after, (moment(worlds, worlds, calm), group_lights(network, worlds))
+
+    _, (moments, states) = jax.lax.scan(one, first, minds)
+    moments, states = jax.tree.map(lambda x: x[WARM_UP_STEPS:], (moments, states))
+    return Recording(moments, states, first.length, first.width, first.kind)
 
 
 @partial(jax.jit, static_argnames="steps")
-def _record_all(keys: Array, networks: Network, steps: int) -> Recording:
-    return jax.vmap(lambda key, network: record(jax.random.wrap_key_data(key), network, steps))(keys, networks)
+def _record(network: Network, roads: Array, keys: Array, steps: int) -> Recording:
+    return record(network, roads, jax.vmap(jax.random.wrap_key_data)(keys), steps)
 
 
-def to_log(road: maps.SimMap, recording: Recording, log_id: str) -> Log:
-    """The recording as a log; rows that were never active are left out, the ego is track `ego`."""
-    valid = np.asarray(recording.active).T
+def _of_world(recording: Recording, row: int) -> Recording:
+    """One world of a recording, without the axis B."""
+    moments, states = jax.tree.map(lambda x: x[:, row], (recording.moments, recording.lights))
+    return Recording(moments, states, recording.length[row], recording.width[row], recording.kind[row])
+
+
+def to_log(road: maps.SimMap, recording: Recording, log_id: str, group: str) -> Log:
+    """The recording of one world as a log; rows that were never active are left out, the ego is track `ego`."""
+    seen = recording.moments
+    valid = np.asarray(seen.active).T
     rows = np.flatnonzero(valid.any(axis=1))
-    boxes = np.asarray(recording.boxes, dtype=np.float64).transpose(1, 0, 2)[rows]
-    yaw, speed = boxes[..., 2], boxes[..., 3]
-    states = np.stack([boxes[..., 0], boxes[..., 1], yaw, speed * np.cos(yaw), speed * np.sin(yaw)], axis=-1)
-    kinds = np.where(rows < VEHICLES, Kind.VEHICLE, Kind.PEDESTRIAN).astype(np.int8)
+    x, y, cos, sin, speed = (np.asarray(field, dtype=np.float64).T[rows] for field in seen[:5])
+    states = np.stack([x, y, np.arctan2(sin, cos), speed * cos, speed * sin], axis=-1)
     tracks = Tracks(
         ids=tuple("ego" if row == 0 else str(row) for row in rows),
-        kinds=kinds,
-        sizes=np.asarray(recording.size, dtype=np.float32)[rows],
+        kinds=np.asarray(recording.kind)[rows].astype(np.int8),
+        sizes=np.stack([recording.length, recording.width], axis=-1).astype(np.float32)[rows],
         states=np.where(valid[rows][..., None], states, 0.0),
         valid=valid[rows],
     )
     return Log(
         log_id=log_id,
-        group=log_id,
+        group=group,
         dataset="simulator",
         file=PREFIX + log_id,
         dt_s=STEP_S,
