@@ -39,6 +39,6 @@ def splat(
             inside = (j >= 0) & (j < grid.cols) & (i >= 0) & (i < grid.rows)
             cell = torch.where(inside, i * grid.cols + j, torch.zeros_like(j)).long()
             share = share_x * share_y * inside
-            # In place: four copies of the canvas would cost more than the sums. Autograd allows it, nothing reads it between.
+            # In place: four copies of the canvas would cost more than the sums.
             canvas.scatter_add_(2, cell[:, None].expand(-1, channels, -1), values * share[:, None])
     return canvas.reshape(*batch, channels, grid.rows, grid.cols)
