@@ -65,11 +65,10 @@ def crossing(seed: int) -> SimMap:
     go ahead, and the rightmost also turns right. People cross while the traffic beside them has green; whoever turns
     right waits for them and for cyclists who go ahead at the right edge of the lane.
 
-    Lanes are 3.2 to 3.8 m wide (2.75 to 3.5 m, RASt 06, table 17; 3.0 to 3.6 m, AASHTO Green Book 2018, section 4.3),
-    kerbs have a radius of 5 to 8 m (15 to 25 feet, Green Book, section 9.6.1). Greens last 6 to 16 s, or long enough to
-    walk across at 1 m/s, cycles up to 114 s (60 to 120 s, Signal Timing Manual 2015, section 6.6); yellow 3 s and all
-    red 2 s (RiLSA 2015, section 2.4; MUTCD 2009, section 4D.26). People and cyclists get red so early that the slowest
-    are across before others start.
+    Lanes are 3.2 to 3.8 m wide (2.75 to 3.5 m, RASt 06; 3.0 to 3.6 m, AASHTO Green Book 2018), kerbs have a radius of 5
+    to 8 m (15 to 25 feet, Green Book, chapter 9). Greens last 6 to 16 s, or long enough to walk across at 1 m/s, cycles
+    up to 114 s (60 to 120 s, NCHRP Report 812); yellow 3 s and all red 2 s (MUTCD 2009, section 4D.26). People and
+    cyclists get red so early that the slowest are across before others start.
     """
     draw = np.random.default_rng(fold_in(seed, "crossing"))
     lanes, width = int(draw.integers(1, 4)), draw.uniform(3.2, 3.8)

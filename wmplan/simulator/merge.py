@@ -26,11 +26,10 @@ SHOULDER_M = 1.0
 def merge(seed: int) -> SimMap:
     """A motorway with 2 or 3 lanes and an on-ramp whose acceleration lane ends, limit 16 to 30 m/s.
 
-    Lanes are 3.5 to 3.75 m wide (RAA 2008, section 4.3; 3.6 m in the AASHTO Green Book 2018, section 8.2). The
-    acceleration lane is 130 to 230 m long: 150 m on country roads (RAL 2012, section 6.4.3), 250 m on motorways (RAA
-    2008, section 6.4.3), less in towns. The ramp bends with a radius of 125 to 300 m and is driven at 11 to 17 m/s
-    (design speeds of 40 to 60 km/h, RAA 2008, section 6.4.2); from the acceleration lane on the main road's limit
-    holds. Those on the main road do not change onto the acceleration lane.
+    Lanes are 3.5 to 3.75 m wide (RAA 2008; 3.6 m in the AASHTO Green Book 2018). The acceleration lane is 130 to 230 m
+    long: 150 m on country roads (RAL 2012), 250 m on motorways (RAA 2008). The ramp bends with a radius of 125 to 300 m
+    and is driven at 11 to 17 m/s (design speeds of 40 to 60 km/h, RAA 2008); from the acceleration lane on the main
+    road's limit holds. Those on the main road do not change onto the acceleration lane.
     """
     draw = np.random.default_rng(fold_in(seed, "merge"))
     lanes, width, limit = int(draw.integers(2, 4)), draw.uniform(3.5, 3.75), draw.uniform(16.0, 30.0)

@@ -1,7 +1,7 @@
 """Geometry that the maps share: arcs and rounded corners, areas beside a path, kerbs, and paths of people and cyclists.
 
-Metres, radians, counter-clockwise; arcs are cut so finely that no path bends by more than `BEND` at a vertex and no
-piece is longer than `PIECE_M`.
+Metres, radians, counter-clockwise; arcs are cut so finely that no path bends by more than `BEND` at a vertex (what is
+only drawn: by `FINE_BEND`) and no piece is longer than `PIECE_M`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from wmplan.scene import Feature, Kind
 from wmplan.simulator.layout import Points, Route, resample
 
 Place = Float[ndarray, "2"] | Sequence[float]
-BEND, PIECE_M = np.deg2rad(12.0), 5.0
+BEND, FINE_BEND, PIECE_M = np.deg2rad(15.0), np.deg2rad(5.0), 5.0
 TURN_ACCEL_MPS2 = 2.5
-"""Lateral acceleration that sets the speed of a turn: drivers turn at 2 to 3 m/s2 at low speed (AASHTO Green Book 2018,
-table 3-6: side friction demand 0.2 to 0.3 below 30 km/h)."""
+"""Lateral acceleration that sets the speed of a turn: what drivers accept at low speed is 2 to 3 m/s2 (side
+friction of 0.2 to 0.3 below 40 km/h, AASHTO Green Book 2018, chapter 3)."""
 SIDEWALK_M = 6.0
 """Beyond a kerb, where people who cross begin and end."""
 KERB_GAP_M = 0.3
 """Slits between areas that are narrower than twice this are no kerbs."""
 
 
-def arc(centre: tuple[float, float], radius: float, begin: float, end: float) -> Points:
+def arc(centre: tuple[float, float], radius: float, begin: float, end: float, bend: float = BEND) -> Points:
     """The circular arc from angle `begin` to angle `end` as seen from the centre, either way round."""
-    pieces = int(np.ceil(abs(end - begin) / min(BEND, PIECE_M / radius) - 1e-9))
+    pieces = int(np.ceil(abs(end - begin) / min(bend, PIECE_M / radius) - 1e-9))
     angle = np.linspace(begin, end, max(1, pieces) + 1)
     return np.array(centre) + radius * np.stack([np.cos(angle), np.sin(angle)], -1)
 
 
-def rounded(begin: Place, corner: Place, end: Place, radius: float) -> Points:
+def rounded(begin: Place, corner: Place, end: Place, radius: float, bend: float = BEND) -> Points:
     """The arc that rounds a corner between two straight pieces; it ends where it touches them."""
     at = np.array(corner, float)
     came, goes = at - np.array(begin, float), np.array(end, float) - at
@@ -44,7 +44,7 @@ def rounded(begin: Place, corner: Place, end: Place, radius: float) -> Points:
     side = np.sign(angle) * np.array([-came[1], came[0]])
     centre = at - radius * np.tan(0.5 * abs(angle)) * came + radius * side
     first = float(np.arctan2(-side[1], -side[0]))
-    return arc((float(centre[0]), float(centre[1])), radius, first, first + angle)
+    return arc((float(centre[0]), float(centre[1])), radius, first, first + angle, bend)
 
 
 def join(*pieces: Points) -> Points:
@@ -127,6 +127,6 @@ def walks(draw: Generator, begin: Place, end: Place, apart: float, group: int = 
 
 
 def riding_speed(draw: Generator) -> float:
-    """What one who cycles in a town keeps to: 3.5 to 6 m/s (means of 4 to 6 m/s are measured: Parkin and Rotheram
-    2010, Transport Policy 17)."""
+    """What one who cycles in a town keeps to: 3.5 to 6 m/s. The mean on the flat is 6.0 m/s (Parkin and Rotheram 2010,
+    Transport Policy 17); many are slower where there is traffic."""
     return float(draw.uniform(3.5, 6.0))

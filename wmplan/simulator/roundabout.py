@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
@@ -12,6 +11,8 @@ from wmplan.randomness import fold_in
 from wmplan.scene import Feature, Kind, RoadMap
 from wmplan.simulator.layout import Points, Route, Signal, SimMap, Spawn, Zone, resample, turner
 from wmplan.simulator.paths import (
+    BEND,
+    FINE_BEND,
     SIDEWALK_M,
     arc,
     area,
@@ -25,13 +26,14 @@ from wmplan.simulator.paths import (
     walks,
 )
 
-ARM_M = 200.0
+ARM_M = 165.0
 """From the circle to the ends of the arms."""
 LINE_M = 1.0
 """From the line where one gives way to the circle's edge."""
 ISLAND_M = (12.0, 40.0)
 """From the end of the curve, where lanes have moved apart for the splitter island and where they begin to."""
 CROSSWALK_M = 3.0
+MIRROR = np.array([1.0, -1.0])
 CYCLIST_M = 0.9
 """Right of the lane's middle: in the lane, so that nobody passes in the circle."""
 
@@ -69,23 +71,17 @@ class _Shape:
         """Angle between an arm and the place where its entry joins the circle (its exit leaves it)."""
         return float(np.arcsin((self.beside + self.curve) / (self.radius + self.curve)))
 
-    @cached_property
+    @property
     def begin(self) -> float:
         """Distance from the middle where entries begin to curve."""
         return (self.radius + self.curve) * float(np.cos(self.bend))
 
-    @cached_property
-    def entry(self) -> Points:
-        """From the arm's end to the circle, for an arm along x; traffic comes in where y > 0."""
+    def entry(self, bend: float = BEND) -> Points:
+        """From the end of an arm along x to the circle, where y > 0. Mirrored it is an exit."""
         y, far = 0.5 * self.width, self.begin + ISLAND_M[1]
         lead = [[self.begin + ARM_M, y], [far, y], [self.begin + ISLAND_M[0], self.beside]]
         centre = (self.begin, self.beside + self.curve)
-        return join(np.array(lead), arc(centre, self.curve, -0.5 * np.pi, -np.pi + self.bend))
-
-    @property
-    def exit(self) -> Points:
-        """The mirror image, outward."""
-        return self.entry[::-1] * [1.0, -1.0]
+        return join(np.array(lead), arc(centre, self.curve, -0.5 * np.pi, -np.pi + self.bend, bend))
 
 
 def roundabout(seed: int) -> SimMap:
@@ -142,17 +138,6 @@ def roundabout(seed: int) -> SimMap:
     )
 
 
-def _circle(shape: _Shape, arm: int, way: int) -> list[Points]:
-    """The pieces of the circle from an arm's entry to the `way`-th exit: between two arms, past an arm, ..."""
-    pieces = []
-    for i in range(arm, arm + way):
-        here, there = _angle(shape, i), _angle(shape, i + 1)
-        pieces.append(arc((0.0, 0.0), shape.radius, here + shape.bend, there - shape.bend))
-        if i + 1 < arm + way:
-            pieces.append(arc((0.0, 0.0), shape.radius, there - shape.bend, there + shape.bend))
-    return pieces
-
-
 def _angle(shape: _Shape, arm: int) -> float:
     """Of an arm, also beyond the first round."""
     return shape.angles[arm % shape.arms] + 2.0 * np.pi * (arm // shape.arms)
@@ -160,9 +145,9 @@ def _angle(shape: _Shape, arm: int) -> float:
 
 def _route(shape: _Shape, arm: int, way: int) -> Route:
     """From an arm to the `way`-th exit."""
-    entry = turner(_angle(shape, arm))(shape.entry)
-    circle = join(*_circle(shape, arm, way))
-    points = join(entry, circle, turner(_angle(shape, arm + way))(shape.exit))
+    here, there, entry = _angle(shape, arm), _angle(shape, arm + way), shape.entry()
+    circle = arc((0.0, 0.0), shape.radius, here + shape.bend, there - shape.bend)
+    points = join(turner(here)(entry), circle, turner(there)(entry[::-1] * MIRROR))
     speeds = np.full(len(points), shape.limit)
     slow = min(turn_speed(shape.curve, shape.limit), turn_speed(shape.radius, shape.limit))
     speeds[3 : len(points) - 4] = slow
@@ -230,20 +215,21 @@ def _features(shape: _Shape, crossed: list[int]) -> list[tuple[Feature, str, Poi
     """Lanes, their areas, lines, crosswalks and kerbs."""
     features: list[tuple[Feature, str, Points]] = []
     half, wide = 0.5 * shape.width, 0.5 * shape.circle
-    straight, curve = resample(shape.entry[:3]), shape.entry[2:]
+    entry = shape.entry(FINE_BEND)
+    straight, curve = resample(entry[:3]), entry[2:]
     # The kerb lies along the circle where the entry joins it; the lane is wider there than on the arm.
     share = np.clip(np.linspace(0.0, 2.0, len(curve)), 0.0, 1.0)
     grown = half + share * (wide - half)
     ends = []
     for i in range(shape.arms):
-        turn = turner(_angle(shape, i))
-        mirror = np.array([1.0, -1.0])
-        to, past = _circle(shape, i - 1, 2)[0], _circle(shape, i - 1, 2)[1]
+        turn, before, here = turner(_angle(shape, i)), _angle(shape, i - 1), _angle(shape, i)
+        to = arc((0.0, 0.0), shape.radius, before + shape.bend, here - shape.bend, FINE_BEND)
+        past = arc((0.0, 0.0), shape.radius, here - shape.bend, here + shape.bend, FINE_BEND)
         areas = {
             f"in{i}": (turn(straight), turn(area(straight, half, half))),
             f"enter{i}": (turn(curve), turn(area(curve, grown, grown))),
-            f"leave{i}": (turn(curve[::-1] * mirror), turn(area(curve, grown, grown) * mirror)),
-            f"out{i}": (turn(straight[::-1] * mirror), turn(area(straight, half, half) * mirror)),
+            f"leave{i}": (turn(curve[::-1] * MIRROR), turn(area(curve, grown, grown) * MIRROR)),
+            f"out{i}": (turn(straight[::-1] * MIRROR), turn(area(straight, half, half) * MIRROR)),
             f"to{i}": (to, area(to, wide, wide)),
             f"past{i}": (past, area(past, wide, wide)),
         }

@@ -22,9 +22,9 @@ BICYCLES_BELOW_MPS = 18.0
 def straight(seed: int) -> SimMap:
     """A straight road: 2 to 4 lanes ahead, 0 to 2 lanes the other way, limit 9 to 25 m/s.
 
-    Lanes are 3.2 to 3.8 m wide (3.25 to 3.75 m, RAL 2012, table 11, and RAA 2008, section 4.3; 3.3 to 3.6 m, AASHTO
-    Green Book 2018, section 4.3). Where the limit is below 18 m/s, half of the roads have a strip for bicycles at the
-    right edge, 1.5 to 2 m wide (RASt 06, table 27: 1.25 to 1.85 m; NACTO Urban Bikeway Design Guide: 1.5 to 2.1 m).
+    Lanes are 3.2 to 3.8 m wide (3.25 to 3.75 m, RAL 2012 and RAA 2008; 3.3 to 3.6 m, AASHTO Green Book 2018). Where the
+    limit is below 18 m/s, half of the roads have a strip for bicycles at the right edge, 1.5 to 2 m wide (RASt 06: 1.25
+    to 1.85 m; NACTO Urban Bikeway Design Guide: 1.5 to 2.1 m).
     """
     draw = np.random.default_rng(fold_in(seed, "straight"))
     ahead, back = int(draw.integers(2, 5)), int(draw.integers(0, 3))

@@ -10,15 +10,26 @@ from numpy.random import Generator
 from wmplan.randomness import fold_in
 from wmplan.scene import Feature, Kind, RoadMap
 from wmplan.simulator.layout import Points, Route, Signal, SimMap, Spawn, Zone, resample, strip, turner
-from wmplan.simulator.paths import SIDEWALK_M, arc, area, join, kerbs, place, riding_speed, rounded, walks
-from wmplan.simulator.paths import turn_speed as speed_of
+from wmplan.simulator.paths import (
+    FINE_BEND,
+    SIDEWALK_M,
+    arc,
+    area,
+    join,
+    kerbs,
+    place,
+    riding_speed,
+    rounded,
+    turn_speed,
+    walks,
+)
 
 MAIN_M, SIDE_M = 250.0, 200.0
 """From the junction's middle to the ends of the roads."""
 LINE_M = 1.0
 """From the line where one gives way to the edge of the road with right of way."""
 CROSSWALK_M = 3.0
-"""Width of the crosswalk (2.5 m and more, RASt 06, section 6.1.8; 3 m, NACTO Urban Street Design Guide)."""
+"""Width of the crosswalk (3 m, NACTO Urban Street Design Guide; at least 1.8 m, MUTCD 2009, section 3B.18)."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +80,11 @@ class _Shape:
 def t_junction(seed: int) -> SimMap:
     """A two-way main road with 1 or 2 lanes a direction, limit 8 to 16 m/s, and a side road that gives way.
 
-    Lanes are 3.0 to 3.6 m wide (2.75 to 3.5 m, RASt 06, table 17; 10 to 12 feet, AASHTO Green Book 2018, section
-    4.3.2), kerbs have a radius of 5 to 9 m (15 to 30 feet, section 9.6.1), left turns one of 9 to 12 m. On some roads
-    cyclists ride on a strip 1.5 to 1.9 m wide (1.25 to 1.85 m, RASt 06, table 27). Who comes from the side road waits
-    for everyone whose path he crosses or joins; who turns left off the main road waits for those who come towards him;
-    who turns right waits for cyclists who go on. People who cross the side road, one car behind the line, wait for
-    gaps.
+    Lanes are 3.0 to 3.6 m wide (2.75 to 3.5 m, RASt 06; 10 to 12 feet, AASHTO Green Book 2018), kerbs have a radius of
+    5 to 9 m (15 to 30 feet, Green Book, chapter 9), left turns one of 9 to 12 m. On some roads cyclists ride on a strip
+    1.5 to 1.9 m wide (1.25 to 1.85 m, RASt 06). Who comes from the side road waits for everyone whose path he crosses
+    or joins; who turns left off the main road waits for those who come towards him; who turns right waits for cyclists
+    who go on. People who cross the side road, one car behind the line, wait for gaps.
     """
     draw = np.random.default_rng(fold_in(seed, "t_junction"))
     shape = _Shape(
@@ -157,7 +167,7 @@ def _turning(shape: _Shape, name: str, connector: Points) -> Route:
     points = join(begin[None], connector, (connector[-1] + behind * goes / np.linalg.norm(goes))[None])
     entry, leave = (shape.limit, shape.side_limit) if off else (shape.side_limit, shape.limit)
     speeds = np.full(len(points), leave)
-    speeds[:2], speeds[2:-3] = entry, speed_of(radius, min(entry, leave))
+    speeds[:2], speeds[2:-3] = entry, turn_speed(radius, min(entry, leave))
     line = connector[1] if off else np.array([connector[0, 0], -shape.edge - LINE_M])
     return Route(points, speeds, place(points, line), place(points, connector[-2]) + 6.0)
 
@@ -217,8 +227,8 @@ def _features(shape: _Shape, connectors: dict[str, Points]) -> list[tuple[Featur
         features += [(Feature.LANE, name, resample(path)), (Feature.LANE_AREA, f"area.{name}", strip(path, width))]
     r = shape.kerb
     mouth = join(
-        arc((-width - r, -edge - r), r, 0.5 * np.pi, 0.0),
-        arc((beside + r, -edge - r), r, np.pi, 0.5 * np.pi),
+        arc((-width - r, -edge - r), r, 0.5 * np.pi, 0.0, FINE_BEND),
+        arc((beside + r, -edge - r), r, np.pi, 0.5 * np.pi, FINE_BEND),
     )
     features.append((Feature.DRIVABLE, "mouth", mouth))
     lines = [(0.0, "middle", reach)] + [
