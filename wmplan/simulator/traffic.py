@@ -172,7 +172,7 @@ def pose(
 
 
 def follow_ego(network: Network, state: State, placed: OnRoutes) -> tuple[Array, Array, Array]:
-    """The ego's route, and where it is along and beside it; the lane beside becomes its route when it is mostly there."""
+    """The ego's route and where it is on it; the lane beside becomes its route when it is mostly there."""
     route = state.route[0]
     away = placed.lateral[route] / network.lane_width[state.road]
     left, right = network.left[state.road, route], network.right[state.road, route]
