@@ -23,9 +23,8 @@ YELLOW_S = 3.0
 ALL_RED_S = 2.0
 CYCLIST_M = 0.7
 """From the kerb to who rides at the right edge of a lane."""
-SLOWEST_WALK_MPS, SLOWEST_RIDE_MPS = 1.0, 3.5
-WALK_S, RIDE_S = 3.0, 3.0
-"""Green that people on foot and on bicycles have at least."""
+SLOWEST_WALK_MPS, WALK_S = 1.0, 3.0
+"""How slowly people walk at most, and the green that they have at least."""
 ARMS = 4
 EXIT_ARM = {0: 2, 1: 3, -1: 1}
 """How many arms further (counter-clockwise) each way leads: 0 ahead, 1 left, -1 right."""
@@ -67,8 +66,8 @@ def crossing(seed: int) -> SimMap:
 
     Lanes are 3.2 to 3.8 m wide (2.75 to 3.5 m, RASt 06; 3.0 to 3.6 m, AASHTO Green Book 2018), kerbs have a radius of 5
     to 8 m (15 to 25 feet, Green Book, chapter 9). Greens last 6 to 16 s, or long enough to walk across at 1 m/s, cycles
-    up to 114 s (60 to 120 s, NCHRP Report 812); yellow 3 s and all red 2 s (MUTCD 2009, section 4D.26). People and
-    cyclists get red so early that the slowest are across before others start.
+    up to 114 s (60 to 120 s, NCHRP Report 812); yellow 3 s and all red 2 s (MUTCD 2009, section 4D.26). People get
+    red so early that the slowest are across before others start.
     """
     draw = np.random.default_rng(fold_in(seed, "crossing"))
     lanes, width = int(draw.integers(1, 4)), draw.uniform(3.2, 3.8)
@@ -141,18 +140,16 @@ def _ways(lanes: int, lane: int) -> list[int]:
 
 
 def _signal(shape: _Shape, greens: Float[ndarray, "4"], offset: float) -> Signal:
-    """Four phases one after the other; groups 4 to 7 are the crosswalks of the arms, 8 to 11 the bicycles from them."""
+    """Four phases one after the other; groups 4 to 7 are the crosswalks of the arms."""
     steps = greens + YELLOW_S + ALL_RED_S
     starts = np.concatenate([[0.0], np.cumsum(steps)[:-1]]) + offset
     beside = [(arm + 3) % ARMS if shape.lanes == 1 else 2 * ((arm + 1) % 2) for arm in range(ARMS)]
-    ahead = [shape.group(arm, 0) for arm in range(ARMS)]
     walk = steps[beside] - 2.0 * shape.edge / SLOWEST_WALK_MPS
-    ride = np.maximum(steps[ahead] - 2.0 * shape.stop_line / SLOWEST_RIDE_MPS, RIDE_S)
     return Signal.fixed_time(
         float(steps.sum()),
-        tuple(float(s) for s in [*starts, *starts[beside], *starts[ahead]]),
-        tuple(float(g) for g in [*greens, *walk, *ride]),
-        (YELLOW_S,) * ARMS + (0.0,) * 2 * ARMS,
+        tuple(float(s) for s in [*starts, *starts[beside]]),
+        tuple(float(g) for g in [*greens, *walk]),
+        (YELLOW_S,) * ARMS + (0.0,) * ARMS,
     )
 
 
@@ -204,7 +201,7 @@ def _cyclist(shape: _Shape, arm: int, draw: Generator) -> Route:
     y = shape.edge - CYCLIST_M
     route = _route(shape, arm, 0, y, _connector(shape, 0, y))
     speeds = np.full(len(route.points), riding_speed(draw))
-    return replace(route, speeds=speeds, group=2 * ARMS + arm, kind=Kind.CYCLIST)
+    return replace(route, speeds=speeds, kind=Kind.CYCLIST)
 
 
 def _corner(shape: _Shape) -> Points:

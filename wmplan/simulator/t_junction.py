@@ -28,6 +28,8 @@ MAIN_M, SIDE_M = 250.0, 200.0
 """From the junction's middle to the ends of the roads."""
 LINE_M = 1.0
 """From the line where one gives way to the edge of the road with right of way."""
+CAR_M = 7.0
+"""Room for a car between the line and the crosswalk."""
 CROSSWALK_M = 3.0
 """Width of the crosswalk (3 m, NACTO Urban Street Design Guide; at least 1.8 m, MUTCD 2009, section 3B.18)."""
 
@@ -65,7 +67,7 @@ class _Shape:
     @property
     def depth(self) -> float:
         """From the middle to where the lanes of the side road begin to part."""
-        return max(self.edge + self.kerb, self.left) + 1.0
+        return max(self.edge + max(self.kerb, CAR_M), self.left) + 1.0
 
     @property
     def outer(self) -> float:
