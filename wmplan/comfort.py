@@ -120,11 +120,13 @@ def _operator(n: int, window: int, order: int, deriv: int, dt_s: float) -> ndarr
 
 
 def _apply(values: ndarray, n: int, window: int, order: int, deriv: int, dt_s: float) -> ndarray:
-    # Sample by sample instead of a matrix product: BLAS blocks over K, so its last bit depends on how many rows come.
+    # Diagonal by diagonal instead of a matrix product: BLAS blocks over K, so the last bit depends on how many rows come.
     operator = _operator(n, window, order, deriv, dt_s)
     out = np.zeros_like(values)
-    for j in range(n):
-        out = out + values[:, j : j + 1] * operator[None, :, j]
+    for ahead in range(1 - window, window):
+        here = slice(max(0, -ahead), n - max(0, ahead))
+        there = slice(max(0, ahead), n - max(0, -ahead))
+        out[:, here] += values[:, there] * np.diagonal(operator, ahead)[None]
     return out
 
 

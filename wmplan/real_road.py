@@ -14,6 +14,8 @@ from wmplan.scene import Feature, RoadMap
 
 LANE_WIDTH_M = 3.7
 """Where a map has no lane areas, a box is within a lane if its corners are within half of this of one centreline."""
+NEAR_M = 2.5
+"""Lanes whose metre-pieces are farther away say nothing of a move."""
 NEIGHBOURS = 16
 """Nearest metre-pieces of lanes that are asked for their direction: several lanes overlap in a crossing."""
 
@@ -38,8 +40,11 @@ class RealRoad:
         elif lanes:
             lines = shapely.union_all([shapely.LineString(p.astype(np.float64)) for p in lanes])
             self._area = shapely.buffer(lines, LANE_HALF_WIDTH_M)
+        self._wide: dict[float, shapely.Geometry] = {}
         self._lane_areas = [_polygon(p) for p in road_map.of_kind(Feature.LANE_AREA) if len(p) >= 3]
         self._lane_lines = [shapely.LineString(p.astype(np.float64)) for p in lanes]
+        shapely.prepare(self._lane_areas)
+        self._lanes_near = shapely.STRtree(self._lane_areas or self._lane_lines)
         self._points, self._tangents = _pieces(lanes)
         self._tree = cKDTree(self._points) if len(self._points) else None
 
@@ -48,17 +53,28 @@ class RealRoad:
         """Whether the map says what is drivable."""
         return self._area is not None or self._edges is not None
 
+    @property
+    def edges(self) -> shapely.Geometry | None:
+        """The road edges, where they are all that tells what is drivable."""
+        return self._edges
+
+    def area(self, tolerance_m: float = 0.0) -> shapely.Geometry | None:
+        """The drivable area made wider by the tolerance; None where the map has none."""
+        if self._area is not None and tolerance_m not in self._wide:
+            wide = shapely.buffer(self._area, tolerance_m, quad_segs=32) if tolerance_m > 0.0 else self._area
+            shapely.prepare(wide)
+            self._wide[tolerance_m] = wide
+        return self._wide.get(tolerance_m)
+
     def off(self, boxes: Float[ndarray, "N 5"], tolerance_m: float) -> Bool[ndarray, "N"]:
         """Which boxes have a corner at least (for 0: more than) this far outside the drivable area; False if unknown.
 
         With road edges only, a box is off when it, made smaller by the tolerance on every side, crosses one.
         """
-        if self._area is not None:
+        wide = self.area(tolerance_m)
+        if wide is not None:
             points = corners(boxes)
-            wide = shapely.buffer(self._area, tolerance_m, quad_segs=32) if tolerance_m > 0.0 else self._area
-            shapely.prepare(wide)
-            inside = shapely.intersects_xy(wide, points[..., 0], points[..., 1])
-            return ~inside.all(axis=1)
+            return ~shapely.intersects_xy(wide, points[..., 0], points[..., 1]).all(axis=1)
         if self._edges is not None:
             smaller = boxes.copy()
             smaller[:, 3:] = np.maximum(smaller[:, 3:] - 2.0 * tolerance_m, 0.1)
@@ -67,25 +83,35 @@ class RealRoad:
 
     def within_lane(self, boxes: Float[ndarray, "N 5"]) -> Bool[ndarray, "N"]:
         """Which boxes lie wholly within one lane; True where the map has no lanes."""
-        shapes = shapely.polygons(corners(boxes))
         inside = np.zeros(len(boxes), dtype=bool)
-        if self._lane_areas:
-            for area in self._lane_areas:
-                inside |= shapely.covers(area, shapes)
-            return inside
-        if not self._lane_lines:
+        if not len(self._lanes_near):
             return ~inside
         ends = corners(boxes)
-        for line in self._lane_lines:
-            far = shapely.distance(line, shapely.points(ends)).max(axis=1)
-            inside |= far <= LANE_WIDTH_M / 2.0
+        (west, south), (east, north) = (ends.min(axis=1) - LANE_WIDTH_M).T, (ends.max(axis=1) + LANE_WIDTH_M).T
+        row, lane = self._lanes_near.query(shapely.box(west, south, east, north))
+        if self._lane_areas:
+            found = shapely.covers(self._lanes_near.geometries[lane], shapely.polygons(ends)[row])
+        else:
+            lines = self._lanes_near.geometries[lane, None]
+            found = shapely.distance(lines, shapely.points(ends[row])).max(axis=1, initial=0.0) <= LANE_WIDTH_M / 2.0
+        inside[row[found]] = True
         return inside
+
+    def with_nearest_lane(self, moved: Float[ndarray, "N 2"], at: Float[ndarray, "N 2"]) -> Bool[ndarray, "N"]:
+        """Which moves go with the direction of the nearest lane, or have none near: `along_lane` gives them no less
+        than 0, and costs more."""
+        if self._tree is None:
+            return np.ones(len(at), dtype=bool)
+        distance, found = self._tree.query(at, k=1, distance_upper_bound=NEAR_M)
+        near = np.isfinite(distance)
+        tangent = self._tangents[np.where(near, found, 0)]
+        return ~near | ((tangent * moved).sum(axis=1) >= 0.0)
 
     def along_lane(self, moved: Float[ndarray, "N 2"], at: Float[ndarray, "N 2"]) -> Float[ndarray, "N"]:
         """Metres of each move along the best aligned lane within 2 m of where it began; 0 where there is none."""
         if self._tree is None:
             return np.zeros(len(at))
-        distance, found = self._tree.query(at, k=min(NEIGHBOURS, len(self._points)), distance_upper_bound=2.5)
+        distance, found = self._tree.query(at, k=min(NEIGHBOURS, len(self._points)), distance_upper_bound=NEAR_M)
         distance, found = distance.reshape(len(at), -1), found.reshape(len(at), -1)
         near = np.isfinite(distance)
         tangent = self._tangents[np.where(near, found, 0)]
