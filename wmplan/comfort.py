@@ -120,7 +120,7 @@ def _operator(n: int, window: int, order: int, deriv: int, dt_s: float) -> ndarr
 
 
 def _apply(values: ndarray, n: int, window: int, order: int, deriv: int, dt_s: float) -> ndarray:
-    # Diagonal by diagonal instead of a matrix product: BLAS blocks over K, so the last bit depends on how many rows come.
+    # Diagonal by diagonal, not as a matrix product: BLAS blocks over K, so the last bit depends on how many rows come.
     operator = _operator(n, window, order, deriv, dt_s)
     out = np.zeros_like(values)
     for ahead in range(1 - window, window):
