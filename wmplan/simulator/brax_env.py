@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 from wmplan import bicycle
 from wmplan.simulator.contacts import Boxes, touching
 from wmplan.simulator.maps import MAPS
-from wmplan.simulator.network import Network, pack, stack
+from wmplan.simulator.network import Network, stack
+from wmplan.simulator.packing import pack
 from wmplan.simulator.perception import look, place
 from wmplan.simulator.populate import reset
 from wmplan.simulator.state import State

@@ -11,7 +11,7 @@ from wmplan.scene import Kind, Light
 from wmplan.simulator import behaviour
 from wmplan.simulator.drivers import draw
 from wmplan.simulator.ego import on_routes
-from wmplan.simulator.network import SPAWN_ROUTES, Network
+from wmplan.simulator.network import Network
 from wmplan.simulator.perception import look
 from wmplan.simulator.state import CYCLISTS, DELAYS, ROWS, VEHICLES, WALKERS, State
 from wmplan.simulator.traffic import go_on, observe, pose
@@ -139,8 +139,8 @@ def _slots(
     gaps, turn = jax.random.split(key)
     spawns = network.spawn_kind.shape[-1]
     low, high = jnp.zeros(spawns), jnp.ones(spawns)
-    for kind, (least, most) in SPACE_M.items():
-        of_kind = network.spawn_kind[road] == int(kind)
+    for which, (least, most) in SPACE_M.items():
+        of_kind = network.spawn_kind[road] == int(which)
         low, high = jnp.where(of_kind, least, low), jnp.where(of_kind, most, high)
     density = jax.random.uniform(dense, (), minval=0.8, maxval=1.4)
     share = jax.random.uniform(gaps, (spawns, SLOTS))
@@ -148,7 +148,7 @@ def _slots(
     gap = gap.at[:, 0].multiply(0.5)
     reach = network.spawn_range[road]
     s = reach[:, :1] + jnp.cumsum(gap, axis=1)
-    choice = jax.random.randint(turn, (spawns, SLOTS), 0, SPAWN_ROUTES)
+    choice = jax.random.randint(turn, (spawns, SLOTS), 0, network.spawn_route.shape[-1])
     route = jnp.take_along_axis(network.spawn_route[road], choice, axis=1)
     usable = (s <= reach[:, 1:]).reshape(-1)
     kind = jnp.repeat(network.spawn_kind[road], SLOTS)

@@ -18,7 +18,8 @@ from wmplan.errors import InputError
 from wmplan.randomness import fold_in
 from wmplan.scene import STEP_S, Lights, Log, Tracks
 from wmplan.simulator import behaviour, maps
-from wmplan.simulator.network import Network, pack, stack
+from wmplan.simulator.network import Network, stack
+from wmplan.simulator.packing import pack
 from wmplan.simulator.perception import lights
 from wmplan.simulator.populate import WARM_UP_STEPS, place
 from wmplan.simulator.state import State
