@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -10,74 +9,48 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Bool, Float, Int32
 from numpy import ndarray
 
-from optimizers import frenet, smoothing
-from optimizers.limits import Limits, reasons
+from optimizers import smoothing
+from optimizers.axes import Design, design
+from optimizers.fan import FanConfig, fan
+from optimizers.limits import tally
 from optimizers.motion import Motion, motion_of
 from optimizers.settings import digest_of, per_round, require
 from optimizers.smoothing import SmoothingConfig
 from wmplan import bridge
 from wmplan.contracts import Infeasible, Proposal
 from wmplan.plans import Plans, Start
-from wmplan.scene import STEP_S
 
-NORMAL, TARGET, KEEP, STANDSTILL, EMERGENCY, FRACTION = range(6)
 DENSER = 2
-"""The grid that is tried for feasibility, in budgets."""
-LABELS = ("lattice", "target", "keep", "standstill", "emergency", "fraction")
+"""Candidates that are computed and checked, in budgets: what cannot be driven gives its place to a denser one."""
 
 
 @dataclass(frozen=True)
-class LatticeConfig:
+class LatticeConfig(FanConfig):
     """Settings of `Lattice`."""
 
     budget: int = 128
     """Candidates of a plan, finalists apart."""
     rounds: int = 1
     """Rounds that share the budget; each takes the next candidates in the order coarse, feasible and denser, rest."""
-    horizon_steps: int = 30
-    """Steps of 0.1 s."""
     max_offset_m: float = 3.5
     """Largest end offset to either side of the route, m: one lane."""
-    slower_mps2: float = 4.0
-    """Mean deceleration over the horizon to the slowest end speed, m/s2."""
-    faster_mps2: float = 2.5
-    """Mean acceleration over the horizon to the fastest end speed, m/s2."""
-    comfort_brake_mps2: float = 2.0
-    """Deceleration of the standstill candidate, m/s2; the emergency candidates brake at the limit."""
-    low_speed_mps: float = 3.0
-    """A candidate that goes slower than this anywhere has its offset as a function of the way, not of time."""
-    low_speed_way_m: float = 12.0
-    """Least way over which such a candidate reaches its end offset, m."""
     finalists: int = 3
     """Cheapest candidates that are smoothed after the last round."""
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
     """How they are smoothed."""
-    limits: Limits = field(default_factory=Limits)
-    """What the car can do; candidates beyond it are flagged with the reason."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         per_round("LatticeConfig", self.budget, self.rounds)
-        require("LatticeConfig", "horizon_steps", self.horizon_steps, self.horizon_steps >= 4, "4 or more")
         require("LatticeConfig", "finalists", self.finalists, 1 <= self.finalists <= self.budget, "1 to budget")
-        for name in ("slower_mps2", "faster_mps2", "comfort_brake_mps2", "low_speed_way_m"):
-            require("LatticeConfig", name, getattr(self, name), getattr(self, name) > 0.0, "a positive number")
+        require("LatticeConfig", "max_offset_m", self.max_offset_m, self.max_offset_m > 0.0, "a positive number")
 
-
-class Grid(NamedTuple):
-    """Candidates: end time (s), end speed and end offset (both as fractions of their ranges), kind, density level.
-
-    The fraction of an end speed runs from the slowest to the fastest (kind `FRACTION`: of the target speed, as far as
-    those allow), of an end offset from -1 to 1.
-    """
-
-    end: Float[Array, "K"]
-    speed: Float[Array, "K"]
-    offset: Float[Array, "K"]
-    kind: Int32[Array, "K"]
-    level: Int32[Array, "K"]
+    def design(self) -> Design:
+        """The axes and the order of the candidates."""
+        return design(self.horizon_steps, self.max_offset_m, DENSER * self.budget)
 
 
 class LatticeState(NamedTuple):
@@ -117,8 +90,9 @@ class Lattice:
 
     def ask(self, key: int, state: LatticeState) -> Proposal:
         """The candidates of this round with the reasons why some cannot be driven; the key is not used."""
-        controls, infeasible, kinds = _ask(self.config, state)
-        labels = tuple(LABELS[kind] for kind in np.asarray(kinds))
+        controls, infeasible, rows = _ask(self.config, state)
+        names = self.config.design().labels
+        labels = tuple(names[row] for row in np.asarray(rows))
         return Proposal(bridge.controls_to_numpy(controls), np.array(infeasible), labels)
 
     def tell(self, state: LatticeState, controls: Float[ndarray, "K T 2"], costs: Float[ndarray, "K"]) -> LatticeState:
@@ -142,78 +116,10 @@ class Lattice:
             flags[1 + row] = 0 if result.certificate.feasible else Infeasible.SMOOTHING
         return Proposal(controls, flags, ("best", *["smoothed"] * len(raw)))
 
-
-@partial(jax.jit, static_argnames="config")
-def candidates(
-    config: LatticeConfig, motion: Motion, grid: Grid
-) -> tuple[Float[Array, "T U K"], Float[Array, "S 4 K"], Int32[Array, "K"]]:
-    """Controls of the grid's candidates, the states that they were read from, and why some cannot be driven."""
-    start = frenet.seen_from_route(motion)
-    time = (jnp.arange(config.horizon_steps + 1) * STEP_S)[:, None]
-    horizon_s = config.horizon_steps * STEP_S
-    slowest = jnp.maximum(start.speed - config.slower_mps2 * horizon_s, 0.0)
-    fastest = jnp.minimum(start.speed + config.faster_mps2 * horizon_s, config.limits.max_speed_mps)
-    end_speed = slowest + grid.speed * jnp.maximum(fastest - slowest, 0.0)
-    share_of_target = jnp.where(grid.kind == FRACTION, grid.speed, 1.0) * motion.target_speed
-    by_target = (grid.kind == TARGET) | (grid.kind == FRACTION)
-    end_speed = jnp.where(by_target, jnp.clip(share_of_target, slowest, fastest), end_speed)
-    end_speed = jnp.where(grid.kind == KEEP, start.speed, end_speed)[None]
-    kept = (grid.kind == KEEP) | ((grid.kind == EMERGENCY) & (grid.offset != 0.0))
-    end_offset = jnp.where(kept, start.offset, grid.offset * config.max_offset_m)[None]
-    end = grid.end[None]
-
-    stops = ((grid.kind == EMERGENCY) | (grid.kind == STANDSTILL))[None]
-    decel = jnp.where(grid.kind == EMERGENCY, -0.99 * config.limits.min_accel_mps2, config.comfort_brake_mps2)[None]
-    share = jnp.where(motion.speed > 0.1, start.speed / jnp.maximum(motion.speed, 0.1), 1.0)
-    rolling = frenet.quartic(start.speed, start.accel, end_speed, end, time)
-    stopping = frenet.braking(start.speed, decel * share, time)
-    along = frenet.Along(*(jnp.where(stops, b, a) for a, b in zip(rolling, stopping, strict=True)))
-
-    timed = (along.speed.min(axis=0) >= config.low_speed_mps)[None]
-    slope_t = start.slope * start.speed
-    bend_t = start.bend * start.speed**2 + start.slope * start.accel
-    in_time = frenet.quintic(start.offset, slope_t, bend_t, end_offset, end, time)
-    way = jnp.maximum(along.s[-1:], config.low_speed_way_m)
-    on_way = frenet.quintic(start.offset, start.slope, start.bend, end_offset, way, along.s)
-    offset = jnp.where(timed, in_time.offset, on_way.offset)
-    states, holds = frenet.to_plane(motion, start, along, offset, in_time.slope, on_way.slope, timed)
-    controls = jax.lax.optimization_barrier(frenet.controls_along(states))
-    bits = reasons(controls, states[:, 3], config.limits)
-    finite = jnp.where(jnp.isfinite(controls), controls, 0.0)
-    return finite, states, bits | jnp.where(holds, 0, jnp.int32(Infeasible.PROJECTION))
-
-
-@functools.cache
-def grid_of(horizon_steps: int, count: int) -> tuple[tuple[float, ...], ...]:
-    """Rows (end, speed, offset, kind, level) of nested grids, coarse first; `count` of them."""
-    horizon = horizon_steps * STEP_S
-    special = [
-        (horizon, 0.0, 0.0, TARGET, 0),
-        (horizon, 0.0, 0.0, KEEP, 0),
-        (horizon, 0.0, 0.0, STANDSTILL, 0),
-        (horizon, 0.0, 0.0, EMERGENCY, 0),
-        (horizon, 0.0, 1.0, EMERGENCY, 0),
-    ]
-    seen: set[tuple[float, float, float]] = set()
-    rows = [tuple(float(value) for value in row) for row in special]
-    ends = ((2 / 3, 1.0), (1 / 3, 2 / 3, 1.0), (1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0))
-    level = 0
-    while len(rows) < count:
-        speeds, offsets = np.linspace(0, 1, 2 ** (level + 2) + 1), np.linspace(-1, 1, 2 ** (level + 1) + 1)
-        points = [(end, float(v), float(d)) for end in ends[min(level, 2)] for v in speeds for d in offsets]
-        new = [point for point in points if point not in seen]
-        seen.update(new)
-        # Inside a level any prefix should be spread over the whole grid, since the budget may cut it.
-        order = np.random.default_rng(level).permutation(len(new)) if level else np.arange(len(new))
-        rows += [(new[i][0] * horizon, new[i][1], new[i][2], float(NORMAL), float(level)) for i in order]
-        level += 1
-    return tuple(rows[:count])
-
-
-def _grid(config: LatticeConfig) -> Grid:
-    end, speed, offset, kind, level = np.array(grid_of(config.horizon_steps, DENSER * config.budget)).T
-    ends, speeds, offsets = (jnp.asarray(value, jnp.float32) for value in (end, speed, offset))
-    return Grid(ends, speeds, offsets, jnp.asarray(kind, jnp.int32), jnp.asarray(level, jnp.int32))
+    def tally(self, state: LatticeState) -> tuple[tuple[Infeasible, int], ...]:
+        """Each reason with the number of candidates of the whole lattice, asked or not, that it rules out."""
+        infeasible = fan(self.config, state.motion, self.config.design().axes).infeasible
+        return tally(np.asarray(infeasible)[self.config.design().rows])
 
 
 @partial(jax.jit, static_argnames="config")
@@ -226,14 +132,25 @@ def _init(config: LatticeConfig, motion: Motion) -> LatticeState:
 def _ask(
     config: LatticeConfig, state: LatticeState
 ) -> tuple[Float[Array, "T U K"], Int32[Array, "K"], Int32[Array, "K"]]:
-    grid = _grid(config)
-    controls, _, infeasible = candidates(config, state.motion, grid)
-    beyond = grid.level.max() + 1
-    rank = jnp.where((grid.level > 0) & (infeasible != 0), beyond + grid.level, grid.level)
-    order = jnp.argsort(rank, stable=True)
+    """Controls and flags of the next candidates, and their numbers in the design."""
+    plan = config.design()
+    found = fan(config, state.motion, plan.axes)
+    infeasible = found.infeasible[plan.rows]
     k = config.budget // config.rounds
-    chosen = jax.lax.dynamic_slice_in_dim(order, state.round * k, k)
-    return controls[:, :, chosen], infeasible[chosen], grid.kind[chosen]
+    order = _to_the_end((jnp.asarray(plan.level) > 0) & (infeasible != 0))
+    rows = jax.lax.dynamic_slice_in_dim(order, state.round * k, k)
+    chosen = jnp.asarray(plan.rows)[rows]
+    return jnp.stack([found.accel[:, chosen], found.curvature[:, chosen]], axis=1), infeasible[rows], rows
+
+
+def _to_the_end(last: Bool[Array, "N"]) -> Int32[Array, "N"]:
+    """The order that puts the rows `last` behind the others and leaves both among themselves as they are.
+
+    A stable argsort gives the same at five times the cost.
+    """
+    front = jnp.cumsum(~last, dtype=jnp.int32)
+    place = jnp.where(last, front[-1] + jnp.cumsum(last, dtype=jnp.int32), front) - 1
+    return jnp.zeros(len(last), jnp.int32).at[place].set(jnp.arange(len(last), dtype=jnp.int32))
 
 
 @jax.jit

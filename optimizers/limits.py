@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32
+from numpy import ndarray
 
 from optimizers.motion import Motion
 from wmplan.contracts import Infeasible
@@ -104,19 +105,38 @@ def reasons(
 ) -> Int32[Array, "K"]:
     """Why each candidate cannot be driven, bits of `Infeasible`; 0 where it can. `slack` is relative, for rounding."""
     accel, curvature = controls[:, 0], controls[:, 1]
+    moving = 0.5 * (speed[:-1] + speed[1:]) * STEP_S > MOVING_M
+    change = jnp.where(moving[:-1] & moving[1:], jnp.diff(curvature, axis=0), 0.0)
+    change = jnp.concatenate([jnp.zeros_like(curvature[:1]), change])
+    bits = step_reasons(accel, curvature, change, jnp.maximum(speed[:-1], speed[1:]), limits, slack)
+    return jax.lax.reduce(bits, jnp.int32(0), jax.lax.bitwise_or, (0,))
+
+
+def step_reasons(
+    accel: Float[Array, "*S"],
+    curvature: Float[Array, "*S"],
+    change: Float[Array, "*S"],
+    faster: Float[Array, "*S"],
+    limits: Limits,
+    slack: float = 1e-4,
+) -> Int32[Array, "*S"]:
+    """Why single steps cannot be driven; `change` is the curvature's since the step before, `faster` the higher of
+    the speeds at both ends. A number that is not finite keeps no bound."""
     more = 1.0 + slack
-    faster = jnp.maximum(speed[:-1], speed[1:])
-    moved = 0.5 * (speed[:-1] + speed[1:]) * STEP_S
-    moving = (moved[:-1] > MOVING_M) & (moved[1:] > MOVING_M)
-    rate = jnp.where(moving, jnp.abs(jnp.diff(curvature, axis=0)) / STEP_S, 0.0)
-    broken = (
-        (Infeasible.SPEED, faster > limits.max_speed_mps * more),
-        (Infeasible.ACCEL, (accel > limits.max_accel_mps2 * more) | (accel < limits.min_accel_mps2 * more)),
-        (Infeasible.CURVATURE, jnp.abs(curvature) > limits.max_curvature_pm * more),
-        (Infeasible.CURVATURE_RATE, rate > limits.max_curvature_rate_pmps * more),
-        (Infeasible.LATERAL_ACCEL, faster**2 * jnp.abs(curvature) > limits.max_lateral_accel_mps2 * more),
+    bend = jnp.abs(curvature)
+    kept = (
+        (Infeasible.SPEED, faster <= limits.max_speed_mps * more),
+        (Infeasible.ACCEL, (accel <= limits.max_accel_mps2 * more) & (accel >= limits.min_accel_mps2 * more)),
+        (Infeasible.CURVATURE, bend <= limits.max_curvature_pm * more),
+        (Infeasible.CURVATURE_RATE, jnp.abs(change) <= limits.max_curvature_rate_pmps * STEP_S * more),
+        (Infeasible.LATERAL_ACCEL, faster**2 * bend <= limits.max_lateral_accel_mps2 * more),
     )
-    bits = jnp.zeros(controls.shape[-1], jnp.int32)
-    for reason, where in broken:
-        bits = bits | jnp.where(where.any(axis=0), jnp.int32(reason), 0)
+    bits = jnp.zeros(accel.shape, jnp.int32)
+    for reason, where in kept:
+        bits = bits | jnp.where(where, 0, jnp.int32(reason))
     return bits
+
+
+def tally(infeasible: Int32[ndarray, "K"]) -> tuple[tuple[Infeasible, int], ...]:
+    """Each reason with the number of candidates that it rules out; a candidate counts under all of its reasons."""
+    return tuple((reason, int(((infeasible & int(reason)) != 0).sum())) for reason in Infeasible)

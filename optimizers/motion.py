@@ -42,13 +42,16 @@ class Motion(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Points of a route: position, derivative by the parameter, heading of the tangent, curvature."""
+    """Points of a route: position, derivative by the parameter, heading of the tangent (as an angle and as a unit
+    vector), curvature."""
 
     x: Float[Array, "..."]
     y: Float[Array, "..."]
     slope: Float[Array, "..."]
     yaw: Float[Array, "..."]
     curvature: Float[Array, "..."]
+    cos: Float[Array, "..."]
+    sin: Float[Array, "..."]
 
 
 def motion_of(start: Start) -> Motion:
@@ -105,9 +108,11 @@ def place(route: Route, s: Float[Array, "..."]) -> Place:
         value.append(inside + beyond * tangent)
         first.append(tangent)
         second.append(jnp.where(beyond == 0.0, a * m0[axis] + b * m1[axis], 0.0))
-    slope = jnp.maximum(jnp.hypot(first[0], first[1]), 1e-3)
+    slope = jnp.maximum(jnp.sqrt(first[0] ** 2 + first[1] ** 2), 1e-3)
     curvature = (first[0] * second[1] - first[1] * second[0]) / slope**3
-    return Place(value[0], value[1], slope, jnp.arctan2(first[1], first[0]), curvature)
+    # Inside a compiled program only the form that is read costs anything: an angle is ten times dearer than a vector.
+    yaw = jnp.arctan2(first[1], first[0])
+    return Place(value[0], value[1], slope, yaw, curvature, first[0] / slope, first[1] / slope)
 
 
 def nearest(route: Route, x: Float[Array, ""], y: Float[Array, ""], guess: Float[Array, ""]) -> Float[Array, ""]:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy import ndarray
 
-from optimizers import lattice
+from optimizers.axes import OF_TARGET, Axes
+from optimizers.fan import FanConfig, fan
 from optimizers.limits import Limits, curvature_bound, project
 from optimizers.motion import Motion, motion_of
 from optimizers.nominal import nominal_controls
@@ -20,6 +21,7 @@ from optimizers.settings import digest_of, require
 from wmplan import bridge
 from wmplan.contracts import Proposal
 from wmplan.plans import Start
+from wmplan.scene import STEP_S
 
 SPEED_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
 OFFSETS_M = (-1.0, 0.0, 1.0)
@@ -121,19 +123,13 @@ def _ask(config: PoolConfig, state: PoolState) -> tuple[Float[Array, "T U K"], A
 
 
 def _follow(config: PoolConfig, motion: Motion) -> tuple[Float[Array, "T U K"], Array]:
-    """The lattice's candidates at fractions of the target speed and a metre to either side."""
-    reach = lattice.LatticeConfig(
-        horizon_steps=config.horizon_steps, max_offset_m=max(OFFSETS_M), slower_mps2=4.0, faster_mps2=2.5,
-        limits=config.limits,
-    )  # fmt: skip
-    pairs = jnp.asarray([(v, d) for v in SPEED_FRACTIONS for d in OFFSETS_M])
-    count = len(pairs)
-    end = jnp.full(count, config.horizon_steps * 0.1)
-    grid = lattice.Grid(
-        end, pairs[:, 0], pairs[:, 1], jnp.full(count, lattice.FRACTION, jnp.int32), jnp.zeros(count, jnp.int32)
-    )
-    controls, _, bits = lattice.candidates(reach, motion, grid)
-    return controls, bits
+    """The lattice's candidates at fractions of the target speed and a metre to either side, speed by speed."""
+    speeds, offsets = np.array(SPEED_FRACTIONS, np.float32), np.array(OFFSETS_M, np.float32)
+    horizon = np.full(len(speeds), config.horizon_steps * STEP_S, np.float32)
+    axes = Axes(horizon, speeds, np.full(len(speeds), OF_TARGET, np.int32), offsets, np.zeros(len(offsets), bool))
+    found = fan(FanConfig(horizon_steps=config.horizon_steps, limits=config.limits), motion, axes)
+    by_speed = np.arange(len(offsets) * len(speeds)).reshape(len(offsets), len(speeds)).T.ravel()
+    return jnp.stack([found.accel, found.curvature], axis=1)[:, :, by_speed], found.infeasible[by_speed]
 
 
 @jax.jit

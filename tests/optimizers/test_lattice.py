@@ -10,32 +10,43 @@ import pytest
 from planning_cases import arc_start, straight_start
 
 from optimizers import Limits, make
+from optimizers.axes import ABSOLUTE, Axes, design
+from optimizers.fan import Fan, FanConfig, fan
 from optimizers.frenet import seen_from_route
-from optimizers.lattice import NORMAL, Grid, Lattice, LatticeConfig, candidates, grid_of
+from optimizers.lattice import Lattice, LatticeConfig, _to_the_end
 from optimizers.motion import motion_of
 from wmplan.contracts import Infeasible
 from wmplan.plans import Plans
 
-CONFIG = LatticeConfig(max_offset_m=3.0)
+CONFIG = FanConfig()
 
 
-def one(end: float, speed: float, offset: float) -> Grid:
-    numbers = (jnp.asarray([value], jnp.float32) for value in (end, speed, offset))
-    return Grid(*numbers, jnp.asarray([NORMAL]), jnp.asarray([0]))
+def axes(ends, speeds, offsets) -> Axes:
+    """Every end time with every end speed (m/s), at every end offset (m)."""
+    end, speed = (grid.ravel().astype(np.float32) for grid in np.meshgrid(ends, speeds, indexing="ij"))
+    kind = np.full(len(end), ABSOLUTE, np.int32)
+    return Axes(end, speed, kind, np.array(offsets, np.float32), np.zeros(len(offsets), bool))
 
 
-@pytest.mark.parametrize(("end", "offset"), [(2.0, 0.5), (3.0, -1.0), (2.5, 0.0)])
+def one(end: float, speed: float, offset: float) -> Axes:
+    return axes([end], [speed], [offset])
+
+
+def controls_of(found: Fan) -> np.ndarray:
+    return np.stack([found.accel, found.curvature], axis=-1).transpose(1, 0, 2)
+
+
+@pytest.mark.parametrize(("end", "offset"), [(2.0, 1.5), (3.0, -3.0), (2.5, 0.0)])
 def test_straight_route_reaches_the_end_state_at_its_time(end, offset):
-    start = straight_start(speed=12.0)
-    # Fractions of end speed run from 12 - 4 x 3 = 0 to 12 + 2.5 x 3 = 19.5 m/s.
-    controls, states, bits = candidates(CONFIG, motion_of(start), one(end, 14.0 / 19.5, offset))
-    path, step = np.asarray(states)[:, :, 0], round(end / 0.1)
-    assert int(bits[0]) == 0
-    np.testing.assert_allclose(path[step], [path[step, 0], 3.0 * offset, 0.0, 14.0], atol=1e-4)
+    found = fan(CONFIG, motion_of(straight_start(speed=12.0)), one(end, 14.0, offset))
+    last = round(end / 0.1) - 1  # the path begins after the first step
+    path = np.array(found.path)[:, :, 0]
+    assert int(found.infeasible[0]) == 0
+    np.testing.assert_allclose(path[1:, last], [offset, 1.0, 0.0, 14.0], atol=1e-4)
     # A quartic's mean speed over its time is the mean of both ends.
-    assert path[step, 0] == pytest.approx(13.0 * end, abs=1e-3)
-    np.testing.assert_allclose(path[step:, 1], 3.0 * offset, atol=1e-4)
-    np.testing.assert_allclose(np.asarray(controls)[step:, :, 0], 0.0, atol=2e-4)
+    assert path[0, last] == pytest.approx(13.0 * end, abs=1e-3)
+    np.testing.assert_allclose(path[1, last:], offset, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(found.accel)[last + 1 :], 0.0, atol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +61,15 @@ def test_straight_route_reaches_the_end_state_at_its_time(end, offset):
     ],
 )
 def test_rolled_controls_follow_the_path(start):
-    ends, speeds, offsets, kinds, levels = np.array(grid_of(30, 300), np.float32).T
-    grid = Grid(
-        *(jnp.asarray(v) for v in (ends, speeds, offsets)), *(jnp.asarray(v, jnp.int32) for v in (kinds, levels))
-    )
-    controls, states, bits = candidates(LatticeConfig(), motion_of(start), grid)
-    drivable = np.asarray(bits) == 0
+    found = fan(LatticeConfig(), motion_of(start), design(30, 3.5, 300).axes)
+    drivable = np.asarray(found.infeasible) == 0
     assert drivable.sum() > 40
-    rolled = Plans.from_controls(np.asarray(controls).transpose(2, 0, 1), start.speed).states[drivable]
-    path = np.asarray(states).transpose(2, 0, 1)[drivable]
-    gap = np.hypot(rolled[..., 0] - path[..., 0], rolled[..., 1] - path[..., 1])
+    rolled = Plans.from_controls(controls_of(found), start.speed).states[drivable]
+    path = np.stack([found.path.x, found.path.y]).transpose(2, 1, 0)[drivable]
+    gap = np.hypot(*(rolled[:, 1:, :2] - path).transpose(2, 0, 1))
     assert gap.max() < 0.3
-    assert path[:, 0, :2] == pytest.approx(0.0, abs=0.02)
+    ahead = np.array([0.1 * start.speed, 0.0])
+    assert path[:, 0] == pytest.approx(np.broadcast_to(ahead, path[:, 0].shape), abs=0.06)
 
 
 def test_heading_and_offset_of_the_ego_are_met():
@@ -81,42 +89,38 @@ def test_circle_is_its_own_route():
     start = dataclasses.replace(arc_start(30.0, speed=8.0, spacing_m=1.0), curvature=1 / 30)
     seen = seen_from_route(motion_of(start))
     np.testing.assert_allclose([seen.offset, seen.slope], 0.0, atol=2e-3)
-    controls, _, _ = candidates(CONFIG, motion_of(start), one(3.0, 8.0 / 15.5, 0.0))
-    np.testing.assert_allclose(np.asarray(controls)[8:, 1, 0], 1 / 30, atol=1e-3)
+    found = fan(CONFIG, motion_of(start), one(3.0, 8.0, 0.0))
+    np.testing.assert_allclose(np.asarray(found.curvature)[8:, 0], 1 / 30, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("field", "reason", "grid"),
+    ("field", "reason", "ends"),
     [
-        ("max_speed_mps", Infeasible.SPEED, (3.0, 0.9, 0.0)),
-        ("max_accel_mps2", Infeasible.ACCEL, (2.0, 0.9, 0.0)),
-        ("max_curvature_pm", Infeasible.CURVATURE, (2.0, 0.5, 1.0)),
-        ("max_curvature_rate_pmps", Infeasible.CURVATURE_RATE, (2.0, 0.5, 1.0)),
-        ("max_lateral_accel_mps2", Infeasible.LATERAL_ACCEL, (2.0, 0.5, 1.0)),
+        ("max_speed_mps", Infeasible.SPEED, (3.0, 15.0, 0.0)),
+        ("max_accel_mps2", Infeasible.ACCEL, (2.0, 15.0, 0.0)),
+        ("max_curvature_pm", Infeasible.CURVATURE, (2.0, 9.0, 3.0)),
+        ("max_curvature_rate_pmps", Infeasible.CURVATURE_RATE, (2.0, 9.0, 3.0)),
+        ("max_lateral_accel_mps2", Infeasible.LATERAL_ACCEL, (2.0, 9.0, 3.0)),
     ],
 )
-def test_flag_at_the_threshold(field, reason, grid):
+def test_flag_at_the_threshold(field, reason, ends):
     motion = motion_of(straight_start(speed=10.0))
     wide = Limits(100.0, -50.0, 50.0, 10.0, 100.0, 1000.0)
-    config = dataclasses.replace(CONFIG, limits=wide)
-    controls, states, bits = (np.asarray(v) for v in candidates(config, motion, one(*grid)))
-    assert bits[0] == 0
-    speed = states[:, 3, 0]
+    found = fan(FanConfig(limits=wide), motion, one(*ends))
+    assert found.infeasible[0] == 0
+    accel, curvature = (np.asarray(value)[:, 0] for value in (found.accel, found.curvature))
+    speed = np.append(10.0, np.asarray(found.path.speed)[:, 0])
     faster = np.maximum(speed[1:], speed[:-1])
     peak = {
         "max_speed_mps": speed.max(),
-        "max_accel_mps2": controls[:, 0].max(),
-        "max_curvature_pm": np.abs(controls[:, 1]).max(),
-        "max_curvature_rate_pmps": np.abs(np.diff(controls[:, 1, 0])).max() / 0.1,
-        "max_lateral_accel_mps2": (faster**2 * np.abs(controls[:, 1, 0])).max(),
+        "max_accel_mps2": accel.max(),
+        "max_curvature_pm": np.abs(curvature).max(),
+        "max_curvature_rate_pmps": np.abs(np.diff(curvature)).max() / 0.1,
+        "max_lateral_accel_mps2": (faster**2 * np.abs(curvature)).max(),
     }[field]
     for hair, expected in ((1.001, 0), (0.998, int(reason))):
         limits = dataclasses.replace(wide, **{field: float(peak) * hair})
-        # The range of end speeds ends at the speed limit, so the same end speed is another fraction of it.
-        top = min(10.0 + 7.5, limits.max_speed_mps)
-        row = (grid[0], grid[1] * 17.5 / top, grid[2])
-        bits = candidates(dataclasses.replace(config, limits=limits), motion, one(*row))[2]
-        assert int(bits[0]) == expected
+        assert int(fan(FanConfig(limits=limits), motion, one(*ends)).infeasible[0]) == expected
 
 
 def test_ego_across_the_route_cannot_be_projected():
@@ -130,8 +134,7 @@ def test_ego_across_the_route_cannot_be_projected():
 
 def test_offset_beyond_the_centre_of_the_turn_cannot_be_projected():
     start = arc_start(5.0, speed=3.0, spacing_m=0.5)
-    config = dataclasses.replace(CONFIG, max_offset_m=6.0)
-    inside, outside = (int(candidates(config, motion_of(start), one(3.0, 0.4, d))[2][0]) for d in (1.0, -0.2))
+    inside, outside = np.asarray(fan(CONFIG, motion_of(start), axes([3.0], [4.2], [6.0, -1.2])).infeasible)
     assert inside & Infeasible.PROJECTION
     assert not outside & Infeasible.PROJECTION
 
@@ -163,7 +166,7 @@ def test_denser_candidates_replace_what_cannot_be_driven():
     """Coarse rows keep their place with their reasons; the budget left goes to drivable rows first."""
     optimizer = Lattice()
     proposal = optimizer.ask(0, optimizer.init(0, straight_start(speed=14.0)))
-    coarse = sum(row[4] == 0 for row in grid_of(30, 256))
+    coarse = int((optimizer.config.design().level == 0).sum())
     assert 0 < (proposal.infeasible[:coarse] != 0).sum() < coarse
     assert (proposal.infeasible[coarse:] == 0).all()
 
@@ -211,3 +214,48 @@ def test_bend_on_a_curved_route_is_the_second_derivative_of_the_offset():
     np.testing.assert_allclose(seen.offset, left, atol=2e-3)
     np.testing.assert_allclose(seen.slope, first.mean(), atol=3e-3)
     np.testing.assert_allclose(seen.bend, second, atol=1e-3)
+
+
+def test_levels_nest_and_every_candidate_is_asked_once():
+    coarse, fine = design(30, 3.5, 35), design(30, 3.5, 256)
+
+    def ends(made):
+        offset, profile = np.divmod(made.rows, len(made.axes.end))
+        columns = [made.axes.end[profile], made.axes.kind[profile], made.axes.speed[profile], made.axes.offset[offset]]
+        return np.stack([*columns, made.axes.own[offset]], axis=1)
+
+    assert len(np.unique(ends(fine), axis=0)) == len(fine.rows) == 770
+    np.testing.assert_array_equal(ends(fine)[: len(coarse.rows)], ends(coarse))
+    assert (np.diff(fine.level) >= 0).all()
+
+
+def test_rows_that_cannot_be_driven_go_to_the_end_in_order():
+    last = np.random.default_rng(0).random(300) < 0.4
+    np.testing.assert_array_equal(_to_the_end(jnp.asarray(last)), np.argsort(last, stable=True))
+
+
+def test_tally_counts_every_reason_over_the_whole_lattice():
+    optimizer = Lattice()
+    state = optimizer.init(0, straight_start(speed=14.0))
+    found = dict(optimizer.tally(state))
+    bits = np.asarray(fan(optimizer.config, state.motion, optimizer.config.design().axes).infeasible)
+    bits = bits[optimizer.config.design().rows]
+    assert found[Infeasible.LATERAL_ACCEL] == sum(bool(b & Infeasible.LATERAL_ACCEL) for b in bits) > 0
+    assert found[Infeasible.PROJECTION] == 0
+
+
+def test_candidate_that_is_not_finite_is_never_drivable():
+    """Beyond float32's range the path is not a number; no bound may take that for kept."""
+    with np.errstate(over="ignore"):
+        found = fan(CONFIG, motion_of(straight_start(speed=12.0)), one(3.0, 3e38, 3e38))
+    assert not np.isfinite(np.asarray(found.accel)).all()
+    assert int(found.infeasible[0]) & Infeasible.SPEED
+    assert int(found.infeasible[0]) & Infeasible.LATERAL_ACCEL
+
+
+def test_route_that_turns_back_is_no_way_on():
+    """The route doubles back at a point: a heading that jumps by more than 60 degrees is a turn that no car makes."""
+    route = np.stack([20.0 - np.abs(np.arange(64) - 20.0), np.zeros(64)], axis=1)
+    route[21:, 1] = 0.3
+    found = fan(CONFIG, motion_of(dataclasses.replace(straight_start(), route=np.float32(route))), one(3.0, 12.0, 0.0))
+    assert int(found.infeasible[0]) & Infeasible.CURVATURE

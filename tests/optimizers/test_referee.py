@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optimizers.axes import ABSOLUTE, Axes
 from optimizers.cem import Cem, CemConfig
+from optimizers.fan import FanConfig, fan
 from optimizers.frenet import quartic, quintic
 from optimizers.limits import Limits
+from optimizers.motion import motion_of
 from optimizers.mppi import Mppi, MppiConfig
 from wmplan import bridge
 from wmplan.plans import ROUTE_POINTS, Start
@@ -120,24 +123,54 @@ def test_mppi_without_control_cost_reaches_the_term_free_optimum():
     assert referee(STARTS["A"], mean[:, 0], np.arctan(WHEELBASE * mean[:, 1])) < 6.3
 
 
+ENDS, SPEEDS, OFFSETS = np.array([2.5, 3.0, 3.5, 4.0]), np.linspace(4, 14, 16), np.linspace(-3, 3, 16)
+AXES = Axes(
+    np.repeat(ENDS, 16).astype(np.float32),
+    np.tile(SPEEDS, 4).astype(np.float32),
+    np.full(64, ABSOLUTE, np.int32),
+    OFFSETS.astype(np.float32),
+    np.zeros(16, bool),
+)
+
+
+def _ends(candidate: int) -> tuple[float, float, float]:
+    """End time, speed and offset of a candidate of the task's lattice."""
+    offset, profile = divmod(candidate, 64)
+    return float(ENDS[profile // 16]), float(SPEEDS[profile % 16]), float(OFFSETS[offset])
+
+
 def test_lattice_polynomials_reproduce_the_task():
     """8.4: of 1,024 candidates from A 991 are feasible, the best costs 11.423 at (4.0, 10.667, 1.8)."""
-    ends, speeds, offsets = (
-        grid.ravel()
-        for grid in np.meshgrid([2.5, 3.0, 3.5, 4.0], np.linspace(4, 14, 16), np.linspace(-3, 3, 16), indexing="ij")
-    )
     time = jnp.asarray(np.arange(1, STEPS + 1) * 0.1, jnp.float32)[:, None]
-    end, end_speed, end_offset = (jnp.asarray(value, jnp.float32)[None] for value in (ends, speeds, offsets))
-    zero = jnp.float32(0.0)
-    along = quartic(jnp.float32(8.0), zero, end_speed, end, time)
-    across = quintic(jnp.float32(0.2), zero, zero, end_offset, end, time)
-    s, s1, s2 = (np.asarray(value, np.float64) for value in along)
-    d, d1, d2 = (np.asarray(value, np.float64) for value in across)
+    end, zero = jnp.asarray(AXES.end)[None], jnp.float32(0.0)
+    along = quartic(jnp.float32(8.0), zero, jnp.asarray(AXES.speed)[None], end, time)
+    drift, fade = quintic(zero[None, None], zero[None, None], end, time)
+    s, s1, s2 = (np.asarray(value, np.float64)[:, None] for value in along)
+    gap = (0.2 - OFFSETS)[:, None]
+    across = zip(drift, fade, strict=True)
+    d, d1, d2 = (np.asarray(own, np.float64)[:, None] + gap * np.asarray(of, np.float64)[:, None] for own, of in across)
+    d = d + OFFSETS[:, None]
     psi, v = np.arctan2(d1, np.maximum(s1, 0.1)), np.hypot(s1, d1)
     delta = np.arctan(WHEELBASE * (d2 * s1 - d1 * s2) / np.maximum(v, 0.1) ** 3)
     feasible = (np.abs(delta) <= 0.35).all(axis=0) & (s2 >= -4).all(axis=0) & (s2 <= 3).all(axis=0)
-    cost = np.where(feasible, stage(s, d, psi, v, s2, delta).sum(axis=0), np.inf)
-    best = int(cost.argmin())
+    cost = np.where(feasible, stage(s, d, psi, v, s2, delta).sum(axis=0), np.inf).ravel()
     assert feasible.sum() == 991
-    assert cost[best] == pytest.approx(11.423, abs=1e-3)
-    np.testing.assert_allclose((ends[best], speeds[best], offsets[best]), (4.0, 10.667, 1.8), atol=1e-3)
+    assert cost.min() == pytest.approx(11.423, abs=1e-3)
+    assert _ends(int(cost.argmin())) == pytest.approx((4.0, 10.667, 1.8), abs=1e-3)
+
+
+def test_lattice_program_reproduces_the_task():
+    """The whole program, projection included, in the frame of the ego: controls are means over a step, and speed is the
+    car's instead of the one along the route, so three candidates near the bounds are judged otherwise."""
+    route = np.stack([np.arange(ROUTE_POINTS), np.full(ROUTE_POINTS, -0.2)], axis=1).astype(np.float32)
+    limits = Limits(1e3, -4.0, 3.0, float(np.tan(0.35)) / WHEELBASE, 1e6, 1e6)
+    config = FanConfig(horizon_steps=STEPS, limits=limits)
+    found = fan(config, motion_of(Start(8.0, 0.0, 0.0, 4.8, 2.0, 10.0, route)), AXES)
+    x, y, cos, sin, v = (np.asarray(value, np.float64) for value in found.path)
+    accel, curvature = np.asarray(found.accel, np.float64), np.asarray(found.curvature, np.float64)
+    feasible = np.asarray(found.infeasible) == 0
+    terms = stage(x, y + 0.2, np.arctan2(sin, cos), v, accel, np.arctan(WHEELBASE * curvature))
+    cost = np.where(feasible, terms.sum(axis=0), np.inf)
+    assert abs(feasible.sum() - 991) <= 3
+    assert cost.min() == pytest.approx(11.423, abs=2e-3)
+    assert _ends(int(cost.argmin())) == pytest.approx((4.0, 10.667, 1.8), abs=1e-3)
