@@ -81,6 +81,12 @@ COMMANDS = {
             "experiments.bench.forecast:run",
             "measure a model's forecast against constant velocity and persistence",
         ),
+        Command(
+            "bench road",
+            "experiments.bench.road:RoadBench",
+            "experiments.bench.road:run",
+            "measure the simulator beside highway-env: speed, growth, outcomes, logs",
+        ),
     )
 }
 

@@ -1,0 +1,100 @@
+"""`wmplan bench road`: the simulator beside highway-env in one run, how its cost grows, its outcomes and its logs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from experiments.bench.rows import Rows
+from experiments.processes import run_tasks
+from experiments.results import FOLDER
+from wmplan.errors import InputError
+
+LEAST_RATIO = 300.0
+SIZES = (64, 128, 256, 512, 1024, 2048)
+"""Numbers of worlds over which the cost's growth is fitted."""
+
+
+@dataclass(frozen=True)
+class RoadBench:
+    """What to measure."""
+
+    worlds: int = 1024
+    """Worlds simulated together, spread over one single-threaded process a core."""
+    vehicles: int = 30
+    """highway-env's vehicles beside the ego."""
+    episodes: int = 9
+    """Episodes of highway-env in each process; the median counts."""
+    results: str = str(FOLDER)
+    """Folder of the results."""
+
+
+def run(config: RoadBench) -> int:
+    """Measure and record; the exit status. About ten minutes."""
+    rows = Rows(3, "wmplan bench road", config.results)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    _against_highway(config, rows, cores)
+    _growth(config, rows)
+    return 0
+
+
+def _against_highway(config: RoadBench, rows: Rows, cores: int) -> None:
+    """Agent-steps a second of both, one after the other, each with all cores."""
+    theirs = _all("experiments.bench.highway_ticks:job", config.vehicles, [f"{config.episodes}"] * cores, cores)
+    share = config.worlds // cores
+    ours = _all("experiments.bench.road_speed:job", share, [f"rate {share}"] * cores, cores)
+    name = f"highway-env, {config.vehicles} vehicles and the ego"
+    n = sum(ticks.episodes for ticks in theirs)
+    rows.write(f"{name}: ticks a second in one process", median(t.ticks_per_second for t in theirs), n=n)
+    rows.write(f"{name}: vehicle-ticks a second, {cores} cores", sum(t.per_second for t in theirs), n=n)
+    size = f"{share * cores} worlds x 32 agents, everything on"
+    rows.write(f"simulator, {size}: agent-steps a second, {cores} cores", sum(rate.per_second for rate in ours))
+    rows.write("simulator: share of the 32 rows that are somebody", median(rate.active for rate in ours))
+    goal = f"{LEAST_RATIO:g} or more"
+    ratios = {
+        f"agent-steps a second by the clock, simulator / highway-env, {cores} cores each": (
+            sum(rate.per_second for rate in ours) / sum(t.per_second for t in theirs)
+        ),
+        "agent-steps a second of CPU time, simulator / highway-env": (
+            sum(rate.per_cpu_second for rate in ours) / sum(t.per_cpu_second for t in theirs)
+        ),
+        "the same, rows that are somebody only": (
+            sum(rate.per_cpu_second * rate.active for rate in ours) / sum(t.per_cpu_second for t in theirs)
+        ),
+    }
+    for figure, ratio in ratios.items():
+        rows.write(figure, ratio, goal, ratio >= LEAST_RATIO)
+    _recompiled(rows, "rollout", sum(rate.recompiled for rate in ours))
+
+
+def _growth(config: RoadBench, rows: Rows) -> None:
+    """The cost against worlds, and where a step's time goes."""
+    from experiments.bench.timing import exponent
+
+    tasks = [f"rate {size}" for size in SIZES] + [f"parts {config.worlds // 2}"]
+    *rates, shares = _all("experiments.bench.road_speed:job", max(SIZES), tasks, 1)
+    for size, rate in zip(SIZES, rates):
+        rows.write(f"simulator, {size} worlds: agent-steps a second of CPU time", rate.per_cpu_second)
+    power = exponent(SIZES, [size / rate.per_cpu_second for size, rate in zip(SIZES, rates)])
+    rows.write("cost against worlds: exponent", power, "near 1 (0.9 to 1.1)", 0.9 <= power <= 1.1, n=len(SIZES))
+    together = sum(shares.values())
+    for part, share in shares.items():
+        rows.write(f"share of a step's time: {part}", share / together)
+    rows.write("parts of a step compiled apart, together / the step compiled as one", together)
+
+
+def _recompiled(rows: Rows, what: str, count: int) -> None:
+    rows.write(f"compilations on later calls: {what}", float(count), "none", count == 0)
+
+
+def _all(factory: str, settings: Any, tasks: list[str], workers: int) -> list[Any]:
+    """The results in the order of the tasks, which get a number behind them to tell equal ones apart."""
+    numbered = [f"{task} {i}" for i, task in enumerate(tasks)]
+    results = {}
+    for done in run_tasks(factory, settings, numbered, workers):
+        if done.error:
+            raise InputError(f"bench road: {done.task}: {done.error}")
+        results[done.task] = done.result
+    return [results[task] for task in numbered]
