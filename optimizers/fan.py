@@ -97,6 +97,7 @@ def fan(config: FanConfig, motion: Motion, axes: Axes) -> Fan:
     the route are done once a profile. The route's points are equally spaced, so that the look-up is arithmetic.
     """
     start = frenet.seen_from_route(motion)
+    # Without the barrier XLA fuses the rails into each of their readers and computes them again in every one.
     rails = jax.lax.optimization_barrier(_rails(config, motion, start, axes))
     end_offset = jnp.where(jnp.asarray(axes.own), start.offset, jnp.asarray(axes.offset))
     gap = (start.offset - end_offset)[:, None]

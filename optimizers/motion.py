@@ -120,8 +120,8 @@ def nearest(route: Route, x: Float[Array, ""], y: Float[Array, ""], guess: Float
     s = guess
     for _ in range(3):
         at = place(route, s)
-        ahead = (x - at.x) * jnp.cos(at.yaw) + (y - at.y) * jnp.sin(at.yaw)
-        left = -(x - at.x) * jnp.sin(at.yaw) + (y - at.y) * jnp.cos(at.yaw)
+        ahead = (x - at.x) * at.cos + (y - at.y) * at.sin
+        left = -(x - at.x) * at.sin + (y - at.y) * at.cos
         step = ahead / (at.slope * jnp.maximum(1.0 - at.curvature * left, 0.3))
         s = s + jnp.clip(step, -2.0 * route.spacing, 2.0 * route.spacing)
     return s
