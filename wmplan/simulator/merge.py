@@ -59,8 +59,8 @@ def merge(seed: int) -> SimMap:
             dead_end=True,
         )
     )
-    spawns = [Spawn((i,), 20.0, nose - 10.0, ego=i >= lanes - 2) for i in range(lanes)]
-    spawns += [Spawn((i,), nose - 5.0, nose + 120.0, ego=False) for i in range(lanes)]
+    spawns = [Spawn((i,), 20.0, nose - 5.0, ego=i >= lanes - 2) for i in range(lanes)]
+    spawns += [Spawn((i,), nose + 5.0, nose + 120.0, ego=False) for i in range(lanes)]
     spawns.append(Spawn((lanes,), 10.0, begins - 5.0, ego=True))
     road_map = RoadMap.build([(k, name, turn(points)) for k, name, points in features], [("ramp", "beside")])
     return SimMap(

@@ -88,7 +88,12 @@ def kerbs(
     """The edges of everything paved among the features, open where the road leaves the map: `ends` are the middles of
     the roads' ends (one point each) and half their widths."""
     paved = [shapely.Polygon(p).buffer(0) for kind, _, p in features if kind in (Feature.LANE_AREA, Feature.DRIVABLE)]
-    union = shapely.union_all(paved).buffer(KERB_GAP_M, join_style="mitre").buffer(-KERB_GAP_M, join_style="mitre")
+    # Without a grid GEOS loses whole lanes whose edges nearly coincide with others'.
+    union = (
+        shapely.union_all(paved, grid_size=1e-3)
+        .buffer(KERB_GAP_M, join_style="mitre")
+        .buffer(-KERB_GAP_M, join_style="mitre")
+    )
     lines = union.simplify(0.02).boundary
     for middle, half in ends:
         lines = lines.difference(shapely.Point(*middle[0]).buffer(half))

@@ -32,7 +32,8 @@ LINE_M = 1.0
 """From the line where one gives way to the circle's edge."""
 ISLAND_M = (12.0, 40.0)
 """From the end of the curve, where lanes have moved apart for the splitter island and where they begin to."""
-CROSSWALK_M = 3.0
+CAR_M, CROSSWALK_M = 6.0, 3.0
+"""Room for a car between the circle and the crosswalk, and the crosswalk's width."""
 MIRROR = np.array([1.0, -1.0])
 CYCLIST_M = 0.9
 """Right of the lane's middle: in the lane, so that nobody passes in the circle."""
@@ -176,14 +177,15 @@ def _at(points: Points, s: float) -> Points:
     return np.array([np.interp(s, steps, points[:, 0]), np.interp(s, steps, points[:, 1])])
 
 
-def _walk_x(shape: _Shape) -> float:
-    """Distance of the crosswalks' middle from the roundabout's."""
-    return max(shape.begin, shape.outer + 6.0) + 0.5 * CROSSWALK_M
+def _crosswalk(shape: _Shape) -> Points:
+    """Kerb to kerb across an arm along x, one car away from the circle."""
+    x = max(shape.begin, shape.outer + CAR_M) + 0.5 * CROSSWALK_M
+    edge = shape.beside + 0.5 * shape.width + 0.2
+    return np.array([[x, -edge], [x, edge]])
 
 
 def _people(shape: _Shape, arm: int, draw: Generator) -> list[Route]:
-    turn, edge = turner(_angle(shape, arm)), shape.beside + 0.5 * shape.circle
-    begin, end = turn(np.array([[_walk_x(shape), -edge], [_walk_x(shape), edge]]))
+    begin, end = turner(_angle(shape, arm))(_crosswalk(shape))
     return walks(draw, begin, end, 0.4 * CROSSWALK_M)
 
 
@@ -238,8 +240,7 @@ def _features(shape: _Shape, crossed: list[int]) -> list[tuple[Feature, str, Poi
         middle = np.array([[shape.begin + ISLAND_M[1], 0.0], [shape.begin + ARM_M, 0.0]])
         features.append((Feature.ROAD_LINE, f"line{i}", turn(resample(middle))))
         if i in crossed:
-            x, edge = _walk_x(shape), shape.beside + half
-            walk = np.array([[x, -edge], [x, edge]])
-            features.append((Feature.CROSSWALK, f"walk{i}", turn(area(walk, 0.5 * CROSSWALK_M, 0.5 * CROSSWALK_M))))
+            walk = area(_crosswalk(shape), 0.5 * CROSSWALK_M, 0.5 * CROSSWALK_M)
+            features.append((Feature.CROSSWALK, f"walk{i}", turn(walk)))
         ends.append((turn(np.array([[shape.begin + ARM_M, 0.0]])), shape.width + 0.5))
     return features + kerbs(features, ends)

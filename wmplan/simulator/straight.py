@@ -55,8 +55,8 @@ def straight(seed: int) -> SimMap:
         )
         for i in range(ahead + back)
     ]
-    spawns = [Spawn((i,), 30.0, 150.0, ego=True) for i in range(ahead)]
-    spawns += [Spawn((i,), 150.0, 270.0, ego=False) for i in range(ahead)]
+    spawns = [Spawn((i,), 30.0, 145.0, ego=True) for i in range(ahead)]
+    spawns += [Spawn((i,), 155.0, 270.0, ego=False) for i in range(ahead)]
     spawns += [Spawn((ahead + i,), 60.0, 320.0, ego=False) for i in range(back)]
     if bicycles:
         kerb = np.stack([whole, np.full(2, -ahead * width)], -1)

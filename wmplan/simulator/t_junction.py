@@ -55,14 +55,9 @@ class _Shape:
         return self.lanes * self.width + self.strip
 
     @property
-    def right(self) -> float:
-        """Radius of right turns."""
-        return self.kerb + 0.5 * self.width
-
-    @property
     def reach(self) -> float:
         """From the middle to where lanes begin to part."""
-        return max(self.right + self.side_lanes * self.width, self.left) + 2.0
+        return max(self.radius("right_on") + self.side_lanes * self.width, self.left) + 2.0
 
     @property
     def depth(self) -> float:
@@ -74,6 +69,13 @@ class _Shape:
         """Distance of the rightmost lane of the main road from its middle."""
         return (self.lanes - 0.5) * self.width
 
+    def radius(self, name: str) -> float:
+        """Radius of a turn. Who comes from the side road begins to turn left at the line, to leave room for those who
+        turn left into it."""
+        if name.startswith("right"):
+            return self.kerb + 0.5 * self.width
+        return min(self.left, 0.5 * self.width + self.edge + LINE_M + 1.0) if name == "left_on" else self.left
+
     def side_lane(self, way: int) -> float:
         """x of the lane from which the side road turns left (1) or right (-1)."""
         return (self.side_lanes - 0.5 if way == -1 else 0.5) * self.width
@@ -83,9 +85,9 @@ def t_junction(seed: int) -> SimMap:
     """A two-way main road with 1 or 2 lanes a direction, limit 8 to 16 m/s, and a side road that gives way.
 
     Lanes are 3.0 to 3.6 m wide (2.75 to 3.5 m, RASt 06; 10 to 12 feet, AASHTO Green Book 2018), kerbs have a radius of
-    5 to 9 m (15 to 30 feet, Green Book, chapter 9), left turns one of 9 to 12 m. On some roads cyclists ride on a strip
-    1.5 to 1.9 m wide (1.25 to 1.85 m, RASt 06). Who comes from the side road waits for everyone whose path he crosses
-    or joins; who turns left off the main road waits for those who come towards him; who turns right waits for cyclists
+    5 to 9 m (15 to 30 feet, Green Book, chapter 9), left turns one of 5.5 to 9.5 m. On some roads cyclists ride on a
+    strip 1.5 to 1.9 m wide (1.25 to 1.85 m, RASt 06). Who comes from the side road waits for everyone whose path he
+    crosses or joins; who turns left off the main road waits for those who come towards him; who turns right waits for cyclists
     who go on. People who cross the side road, one car behind the line, wait for gaps.
     """
     draw = np.random.default_rng(fold_in(seed, "t_junction"))
@@ -95,7 +97,7 @@ def t_junction(seed: int) -> SimMap:
         width=draw.uniform(3.0, 3.6),
         strip=draw.uniform(1.5, 1.9) * int(draw.uniform() < 0.6),
         kerb=draw.uniform(5.0, 9.0),
-        left=draw.uniform(9.0, 12.0),
+        left=draw.uniform(7.5, 9.5),
         limit=draw.uniform(8.0, 16.0),
         side_limit=draw.uniform(8.0, 14.0),
     )
@@ -140,14 +142,14 @@ def _connectors(shape: _Shape) -> dict[str, Points]:
     half, outer, reach, depth = 0.5 * shape.width, shape.outer, shape.reach, shape.depth
     out, left_on, right_on = (-half, -depth), (shape.side_lane(1), -depth), (shape.side_lane(-1), -depth)
     corners = {
-        "right_off": ((-reach, -outer), (-half, -outer), out, shape.right),
-        "left_off": ((reach, half), (-half, half), out, shape.left),
-        "right_on": (right_on, (right_on[0], -outer), (reach, -outer), shape.right),
-        "left_on": (left_on, (left_on[0], half), (-reach, half), shape.left),
+        "right_off": ((-reach, -outer), (-half, -outer), out),
+        "left_off": ((reach, half), (-half, half), out),
+        "right_on": (right_on, (right_on[0], -outer), (reach, -outer)),
+        "left_on": (left_on, (left_on[0], half), (-reach, half)),
     }
     return {
-        name: join(np.array([begin]), rounded(begin, corner, end, radius), np.array([end]))
-        for name, (begin, corner, end, radius) in corners.items()
+        name: join(np.array([begin]), rounded(begin, corner, end, shape.radius(name)), np.array([end]))
+        for name, (begin, corner, end) in corners.items()
     }
 
 
@@ -162,7 +164,7 @@ def _main(shape: _Shape, direction: int, lane: int, first: int) -> Route:
 
 def _turning(shape: _Shape, name: str, connector: Points) -> Route:
     """The whole path of one who turns; he halts where he would otherwise be in another's way."""
-    off, radius = name.endswith("off"), shape.left if name.startswith("left") else shape.right
+    off, radius = name.endswith("off"), shape.radius(name)
     before, behind = (MAIN_M - shape.reach, SIDE_M) if off else (SIDE_M, MAIN_M - shape.reach)
     came, goes = connector[1] - connector[0], connector[-1] - connector[-2]
     begin = connector[0] - before * came / np.linalg.norm(came)
@@ -192,7 +194,7 @@ def _spawns(shape: _Shape, routes: list[Route], cyclists: tuple[int, ...], peopl
     spawns += [Spawn((i,), MAIN_M + shape.reach + 5.0, MAIN_M + shape.reach + 75.0, ego=False) for i in range(2 * n)]
     waiting = [(left_on, right_on)] if shape.side_lanes == 1 else [(left_on,), (right_on,)]
     line = min(routes[left_on].stop, routes[right_on].stop)
-    spawns += [Spawn(on, line - 110.0, line - 5.0, ego=True) for on in waiting]
+    spawns += [Spawn(on, line - 110.0, SIDE_M - 2.0, ego=True) for on in waiting]
     spawns.append(Spawn((right_off,), routes[right_off].clear + 10.0, routes[right_off].clear + 80.0, ego=False))
     spawns += [Spawn((i,), MAIN_M - 100.0, MAIN_M + 10.0, ego=False) for i in cyclists]
     return [*spawns, Spawn(people, 0.0, SIDEWALK_M - 0.5, ego=False)]
