@@ -143,7 +143,7 @@ def advance(
 
 def pose(
     network: Network,
-    road: Int[Array, ""],
+    road: Int[Array, "..."],
     route: Int[Array, "*A"],
     s: Float[Array, "*A"],
     lateral: Float[Array, "*A"],

@@ -18,8 +18,9 @@ from wmplan.simulator.state import State
 from wmplan.simulator.traffic import Moment, rollout
 
 
-def execute(network: Network, state: State, controls: Float[np.ndarray, "K T 2"]) -> Executed:
-    """The K candidates executed from one state: controls are acceleration (m/s2) and curvature (1/m) every `STEP_S`.
+def execute(network: Network, state: State, controls: np.ndarray) -> Executed:
+    """The K candidates executed from one state: controls [K, T, 2] are acceleration (m/s2) and curvature (1/m) every
+    `STEP_S`.
 
     Raises:
         InputError: controls that are not finite, or beyond the bicycle's bounds.
