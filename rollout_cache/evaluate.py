@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 from numpy import ndarray
 
-from rollout_cache.store import NoCache, TermsCache
+from rollout_cache.stats import NoCache
+from rollout_cache.store import TermsCache
 
 Compute = Callable[[Int[ndarray, "_J"]], Float32[ndarray, "_J _N"]]
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import lmdb
-
 from rollout_cache import rows
+from rollout_cache.room import ShardFile, leftovers, remove_oldest, shards
+from rollout_cache.shard import Shard, shard_name
 from wmplan.errors import InputError
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache holds: rows, their bytes, bytes on disk, and how many rows were found damaged (None: not looked)."""
+    """What a cache holds. `shards` are files, one for each scene, model and setting; `rows` and `damaged` places are
+    None where nothing was read through. Times are seconds since 1970, None in an empty cache."""
 
     path: Path
-    entries: int
-    row_bytes: int
-    disk_bytes: int
+    shards: int
+    bytes: int
+    first_used: float | None
+    last_used: float | None
+    rows: int | None = None
     damaged: int | None = None
 
 
@@ -28,61 +31,50 @@ def info(path: str | Path) -> CacheInfo:
     Raises:
         InputError: no cache there.
     """
-    with _open(path, write=False) as env:
-        stat = env.stat()
-        pages = stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
-        return CacheInfo(Path(path), stat["entries"], pages, _disk_bytes(path))
+    files = _shards(path)
+    used = [file.used for file in files]
+    return CacheInfo(
+        Path(path), len(files), sum(file.size for file in files), min(used, default=None), max(used, default=None)
+    )
 
 
 def verify(path: str | Path, drop: bool = False) -> CacheInfo:
-    """The same with every row's checksum looked at; `drop` removes the damaged ones.
+    """The same with every row's checksum looked at; `drop` removes what is damaged and what killed processes left.
 
     Raises:
-        InputError: no cache there.
+        InputError: no cache there, or a file that cannot be read or mended.
     """
-    with _open(path, write=drop) as env, env.begin(write=drop) as transaction:
-        entries, size, bad = 0, 0, []
-        for key, value in transaction.cursor():
-            entries, size = entries + 1, size + len(value)
-            if rows.unpack(key, value) is None:
-                bad.append(key)
-        for key in bad if drop else []:
-            transaction.delete(key)
-    return CacheInfo(Path(path), entries, size, _disk_bytes(path), len(bad))
+    found, damaged = 0, 0
+    try:
+        for file in _shards(path):
+            name = shard_name(file.path)
+            scanned = rows.scan(name, file.path.read_bytes())
+            found, damaged = found + len(scanned.rows), damaged + scanned.damaged
+            if drop and scanned.damaged:
+                Shard(Path(path), name).mend()
+        if drop:
+            for rest in leftovers(Path(path)):
+                rest.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}, expected the files of a rollout cache") from error
+    after = info(path)
+    return CacheInfo(
+        after.path, after.shards, after.bytes, after.first_used, after.last_used, rows=found, damaged=damaged
+    )
 
 
 def prune(path: str | Path, max_bytes: int) -> CacheInfo:
-    """Removes rows until the rest takes at most `max_bytes` of rows, and gives what is left.
-
-    Rows have no age (keys are hashes), so which go is arbitrary; what is missing is computed again. The file itself
-    keeps its size: LMDB uses the freed pages for the next rows.
+    """What is left after the shards used longest ago were removed, until the rest takes at most `max_bytes`.
 
     Raises:
         InputError: no cache there.
     """
-    with _open(path, write=True) as env, env.begin(write=True) as transaction:
-        kept = 0
-        over = []
-        for key, value in transaction.cursor():
-            size = len(key) + len(value)
-            if kept + size > max_bytes:
-                over.append(key)
-            else:
-                kept += size
-        for key in over:
-            transaction.delete(key)
+    remove_oldest(_shards(path), max_bytes)
     return info(path)
 
 
-def _open(path: str | Path, write: bool) -> lmdb.Environment:
-    if not (Path(path) / "data.mdb").is_file():
-        raise InputError(f"{path}: no data.mdb, expected the folder of a rollout cache")
+def _shards(path: str | Path) -> list[ShardFile]:
     try:
-        size = max(_disk_bytes(path), 1 << 20)
-        return lmdb.open(str(path), map_size=2 * size if write else size, readonly=not write, create=write)
-    except lmdb.Error as error:
+        return shards(Path(path))
+    except OSError as error:
         raise InputError(f"{path}: {error}, expected the folder of a rollout cache") from error
-
-
-def _disk_bytes(path: str | Path) -> int:
-    return (Path(path) / "data.mdb").stat().st_size

@@ -1,81 +1,43 @@
-"""`TermsCache`: rows of float32 by key in LMDB, shared by any number of processes."""
+"""`TermsCache`: rows of float32 by key in plain files, shared by any number of processes."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from dataclasses import dataclass
+import os
+from collections import OrderedDict
 from pathlib import Path
 from types import TracebackType
 
-import lmdb
 import numpy as np
 from jaxtyping import Bool, Float32
 from numpy import ndarray
 
-from rollout_cache import rows as packing
+from rollout_cache.keys import SHARD_BYTES
+from rollout_cache.room import make_room, shards
+from rollout_cache.shard import Shard
+from rollout_cache.stats import CacheStats
 from wmplan.errors import InputError
 
 log = logging.getLogger(__name__)
 
-FIRST_MAP_BYTES = 64 << 20
-"""The map grows from here by doubling, up to the budget."""
-BATCH_ROWS = 4096
-"""Rows of one write transaction: a killed process loses at most these, and never half a row."""
-
-
-@dataclass
-class CacheStats:
-    """What happened since the cache was opened by this process. `unstored` rows found no room or no disk."""
-
-    hits: int = 0
-    misses: int = 0
-    damaged: int = 0
-    stored: int = 0
-    unstored: int = 0
-
-
-class NoCache:
-    """A cache that holds nothing: every look-up misses. It is what a study without a cache uses, by choice."""
-
-    enabled = False
-
-    def __init__(self) -> None:
-        self.stats = CacheStats()
-
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """Nothing for every key."""
-        self.stats.misses += len(keys)
-        return [None] * len(keys)
-
-    def lookup(self, keys: list[bytes], columns: int) -> tuple[Bool[ndarray, "K"], Float32[ndarray, "K N"]]:
-        """No row is found."""
-        self.stats.misses += len(keys)
-        return np.zeros(len(keys), dtype=bool), np.full((len(keys), columns), np.nan, dtype=np.float32)
-
-    def store(self, keys: list[bytes], rows: Float32[ndarray, "K N"]) -> int:
-        """Nothing is stored."""
-        return 0
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def __enter__(self) -> NoCache:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+OPEN_SHARDS = 8
+"""Shards whose rows a process keeps in memory: those of the scene at hand."""
+CHECKS = 256
+"""The size of the store is looked at whenever this process has written so many parts of the budget."""
 
 
 class TermsCache:
     """Rows of terms on disk. Reading never raises for what is on disk: what is damaged is dropped, counted and missing.
 
-    One writer at a time (LMDB's lock), any number of readers; open it once in each process, never across a fork.
+    Each process opens it itself; any number may read and write. When the budget is nearly spent, the shards (scenes)
+    that were used longest ago are removed.
     """
 
     enabled = True
 
     def __init__(self, path: str | Path, max_bytes: int = 8 << 30) -> None:
-        """Opens or creates the folder `path`; the store never grows beyond `max_bytes`.
+        """Opens or creates the folder `path`; the store is kept within `max_bytes`.
 
         Raises:
             InputError: the folder cannot be used, or holds something else.
@@ -84,18 +46,17 @@ class TermsCache:
         self.max_bytes = max_bytes
         self.stats = CacheStats()
         self._full = False
-        data = self.path / "data.mdb"
-        size = min(max(FIRST_MAP_BYTES, data.stat().st_size if data.is_file() else 0), max_bytes)
+        self._unchecked = max_bytes  # what others wrote is not known: look at the first opportunity
+        self._shards: OrderedDict[bytes, Shard] = OrderedDict()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._env = lmdb.open(str(self.path), map_size=size, max_readers=512, sync=True, metasync=False)
-        except (OSError, lmdb.Error) as error:
+            shards(self.path, most=1)
+        except OSError as error:
             raise InputError(f"{self.path}: {error}, expected a folder with a rollout cache or none at all") from error
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """The float32 bytes of each key's row, little-endian; None where there is none or it is damaged."""
-        found = self._read(keys)
-        return [None if row is None else row.astype("<f4").tobytes() for row in found]
+        return [None if row is None else row.astype("<f4").tobytes() for row in self._read(keys, None)]
 
     def lookup(self, keys: list[bytes], columns: int) -> tuple[Bool[ndarray, "K"], Float32[ndarray, "K N"]]:
         """Which rows are there, and the rows; NaN where not. A row of another width counts as damaged."""
@@ -109,24 +70,33 @@ class TermsCache:
     def store(self, keys: list[bytes], rows: Float32[ndarray, "K N"]) -> int:
         """Stores each row under its key and gives how many were; an older row is replaced.
 
-        A full disk or a spent budget is said once, and the study goes on without storing.
+        What this has stored a kill of the process cannot take away. A full disk is said once, and the study goes on
+        without storing.
         """
         if len(keys) != len(rows):
             raise ValueError(f"store: {len(rows)} rows, expected {len(keys)} (one a key)")
+        by_shard: dict[bytes, list[tuple[bytes, Float32[ndarray, "_N"]]]] = {}
+        for key, row in zip(keys, rows, strict=True):
+            own = np.array(row, dtype=np.float32)  # kept in memory: the caller may write to its own
+            by_shard.setdefault(key[:SHARD_BYTES], []).append((key[SHARD_BYTES:], own))
         done = 0
-        items = [(key, packing.pack(key, row)) for key, row in zip(keys, rows, strict=True)]
-        for first in range(0, len(items), BATCH_ROWS):
-            batch = items[first : first + BATCH_ROWS]
-            if self._full or not self._write(batch):
+        for name, items in by_shard.items():
+            if self._full:
                 break
-            done += len(batch)
+            try:
+                self._make_room(sum(row.nbytes for _, row in items))
+                self._shard(name).append(items)
+            except OSError as error:
+                self._give_up(error)
+                break
+            done += len(items)
         self.stats.stored += done
-        self.stats.unstored += len(items) - done
+        self.stats.unstored += len(keys) - done
         return done
 
     def close(self) -> None:
-        """Writes what is left and closes; the cache cannot be used after."""
-        self._env.close()
+        """Forgets what is in memory. Nothing is left to write."""
+        self._shards.clear()
 
     def __enter__(self) -> TermsCache:
         return self
@@ -136,78 +106,53 @@ class TermsCache:
     ) -> None:
         self.close()
 
-    def _read(self, keys: list[bytes], columns: int | None = None) -> list[Float32[ndarray, "_N"] | None]:
+    def _read(self, keys: list[bytes], columns: int | None) -> list[Float32[ndarray, "_N"] | None]:
+        for name in dict.fromkeys(key[:SHARD_BYTES] for key in keys):
+            self._refresh(name)
         found: list[Float32[ndarray, "_N"] | None] = []
-        try:
-            with self._begin() as transaction:
-                values = [transaction.get(key) for key in keys]
-        except lmdb.Error as error:
-            self._give_up(error)
-            values = [None] * len(keys)
-        damaged = []
-        for key, value in zip(keys, values, strict=True):
-            row = None if value is None else packing.unpack(key, bytes(value))
+        for key in keys:
+            row = self._shard(key[:SHARD_BYTES]).rows.get(key[SHARD_BYTES:])
             if row is not None and columns is not None and len(row) != columns:
+                self.stats.damaged += 1
                 row = None
-            if value is not None and row is None:
-                damaged.append(key)
             found.append(row)
         hits = sum(row is not None for row in found)
         self.stats.hits += hits
         self.stats.misses += len(keys) - hits
-        if damaged:
-            self.stats.damaged += len(damaged)
-            log.warning("%s: %d damaged rows dropped, they are computed again", self.path, len(damaged))
-            self._drop(damaged)
         return found
 
-    def _begin(self, write: bool = False) -> lmdb.Transaction:
-        """A transaction; another process may have grown the map since, which LMDB says instead of beginning."""
+    def _refresh(self, name: bytes) -> None:
+        """Learn what is in this shard's file by now, and mark it as used."""
+        known = name in self._shards
+        shard = self._shard(name)
         try:
-            return self._env.begin(write=write)
-        except lmdb.MapResizedError:
-            self._env.set_mapsize(0)
-            return self._env.begin(write=write)
-
-    def _write(self, batch: list[tuple[bytes, bytes]]) -> bool:
-        while True:
-            try:
-                with self._begin(write=True) as transaction:
-                    for key, value in batch:
-                        transaction.put(key, value)
-                return True
-            except lmdb.MapFullError as error:
-                if not self._grow():
-                    self._give_up(error)
-                    return False
-            except lmdb.Error as error:
-                self._give_up(error)
-                return False
-
-    def _grow(self) -> bool:
-        size = self._env.info()["map_size"]
-        if size >= self.max_bytes:
-            return False
-        self._env.set_mapsize(min(2 * size, self.max_bytes))
-        return True
-
-    def _drop(self, keys: list[bytes]) -> None:
-        try:
-            with self._begin(write=True) as transaction:
-                for key in keys:
-                    transaction.delete(key)
-        except lmdb.Error as error:
+            damaged = shard.read()
+            if not known and shard.rows:
+                with contextlib.suppress(OSError):  # another's file: its age is then what it was
+                    os.utime(shard.path)
+        except OSError as error:
             self._give_up(error)
+            return
+        if damaged:
+            self.stats.damaged += damaged
+            log.warning("%s: %d damaged places dropped, they are computed again", shard.path, damaged)
+
+    def _shard(self, name: bytes) -> Shard:
+        if name not in self._shards:
+            self._shards[name] = Shard(self.path, name)
+            while len(self._shards) > OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        self._shards.move_to_end(name)
+        return self._shards[name]
+
+    def _make_room(self, more: int) -> None:
+        self._unchecked += more
+        if self._unchecked > self.max_bytes // CHECKS:
+            self._unchecked = 0
+            make_room(self.path, self.max_bytes)
 
     def _give_up(self, error: Exception) -> None:
         """Says once that nothing is stored from now on, and why."""
         if not self._full:
-            log.warning(
-                "%s: %s; the study goes on without storing more (budget %d bytes)", self.path, error, self.max_bytes
-            )
+            log.warning("%s: %s; the study goes on without storing more", self.path, error)
         self._full = True
-
-
-def open_cache(path: str | Path | None, max_bytes: int = 8 << 30) -> TermsCache | NoCache:
-    """The cache in this folder, or one that holds nothing where `path` is None."""
-    return NoCache() if path is None else TermsCache(path, max_bytes)
