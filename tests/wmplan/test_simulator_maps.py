@@ -192,7 +192,8 @@ def test_nobody_crosses_another_without_a_rule(name, seed):
             begin = shared and np.linalg.norm(one.points[0] - other.points[0]) < 1.5
             if lit or begin or frozenset((i, j)) in pairs:
                 continue
-            assert not _cross(one, other), f"routes {i} and {j}"
+            assert not (shared and np.linalg.norm(one.points[-1] - other.points[-1]) < 1.5), f"{i} and {j} join"
+            assert not _cross(one, other), f"{i} and {j} cross"
 
 
 def _cross(one: Route, other: Route) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from wmplan.randomness import fold_in
 from wmplan.scene import Feature, RoadMap
 from wmplan.simulator.layout import Points, Route, Signal, SimMap, Spawn, resample, turner
-from wmplan.simulator.paths import area, join, kerbs, length, rounded, turn_speed
+from wmplan.simulator.paths import area, join, kerbs, length, parallel, rounded, turn_speed
 
 MAIN_M = 505.0
 """Length of the main road's routes."""
@@ -88,16 +88,14 @@ def _features(drawn: list[Points], ramp: Points, beside: Points, width: float) -
     half, far, lanes = 0.5 * width, float(drawn[0][-1, 0]), len(drawn)
     features: list[tuple[Feature, str, Points]] = []
     for name, path in [*((f"lane{i}", p) for i, p in enumerate(drawn)), ("ramp", ramp), ("beside", beside)]:
-        fine = resample(path)
-        features += [(Feature.LANE, name, fine), (Feature.LANE_AREA, f"area.{name}", area(fine, half, half))]
+        features += [(Feature.LANE, name, resample(path)), (Feature.LANE_AREA, f"area.{name}", area(path, half, half))]
     end, edge = beside[-1], -lanes * width
     taper = np.array([[end[0], edge], [end[0] + TAPER_M, edge], [end[0], edge - width]])
     features.append((Feature.DRIVABLE, "taper", taper))
     features.append((Feature.DRIVABLE, "margin", area(np.array([[0.0, 0.0], [far, 0.0]]), SHOULDER_M, 0.0)))
     outer = np.array([beside[0], end, end + [TAPER_M, width], [far, edge + half]]) - [0.0, half]
-    features.append((Feature.DRIVABLE, "shoulder", area(resample(outer), 0.0, SHOULDER_M)))
-    fine = resample(ramp)
-    features.append((Feature.DRIVABLE, "ramp margin", area(fine, half + 0.5 * SHOULDER_M, half + SHOULDER_M)))
+    features.append((Feature.DRIVABLE, "shoulder", area(outer, 0.0, SHOULDER_M)))
+    features.append((Feature.DRIVABLE, "ramp margin", area(ramp, half + 0.5 * SHOULDER_M, half + SHOULDER_M)))
     before = np.array([[0.0, edge], [beside[0, 0], edge]])
     features.append((Feature.DRIVABLE, "main shoulder", area(before, 0.0, SHOULDER_M)))
     for i in range(lanes + 1):
@@ -107,8 +105,7 @@ def _features(drawn: list[Points], ramp: Points, beside: Points, width: float) -
             line = np.array([[low, -i * width], [high, -i * width]])
             features.append((Feature.ROAD_LINE, f"line{i}.{j}", resample(line)))
     for name, side in (("left", half), ("right", -half)):
-        line = area(fine, side, 0.0)[: len(fine)]
-        features.append((Feature.ROAD_LINE, f"ramp {name}", line))
+        features.append((Feature.ROAD_LINE, f"ramp {name}", resample(parallel(ramp, side))))
     middle = -0.5 * lanes * width
     wide = 0.5 * lanes * width + 2.0 * SHOULDER_M
     ends = [(np.array([[0.0, middle]]), wide), (np.array([[far, middle]]), wide), (ramp[:1], half + 2.0 * SHOULDER_M)]

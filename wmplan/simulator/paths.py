@@ -87,7 +87,7 @@ def kerbs(
 ) -> list[tuple[Feature, str, Points]]:
     """The edges of everything paved among the features, open where the road leaves the map: `ends` are the middles of
     the roads' ends (one point each) and half their widths."""
-    paved = [shapely.Polygon(p).buffer(0) for kind, _, p in features if kind in (Feature.LANE_AREA, Feature.DRIVABLE)]
+    paved = [shapely.Polygon(p) for kind, _, p in features if kind in (Feature.LANE_AREA, Feature.DRIVABLE)]
     # Without a grid GEOS loses whole lanes whose edges nearly coincide with others'.
     union = (
         shapely.union_all(paved, grid_size=1e-3)

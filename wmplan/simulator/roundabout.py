@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 from numpy.random import Generator
 
 from wmplan.randomness import fold_in
@@ -172,7 +174,7 @@ def _cyclist(shape: _Shape, arm: int, draw: Generator) -> Route:
     return Route(path, np.full(len(path), speed), stop, clear, kind=Kind.CYCLIST)
 
 
-def _at(points: Points, s: float) -> Points:
+def _at(points: Points, s: float) -> Float[ndarray, "2"]:
     steps = np.append(0.0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1)))
     return np.array([np.interp(s, steps, points[:, 0]), np.interp(s, steps, points[:, 1])])
 
@@ -218,7 +220,7 @@ def _features(shape: _Shape, crossed: list[int]) -> list[tuple[Feature, str, Poi
     features: list[tuple[Feature, str, Points]] = []
     half, wide = 0.5 * shape.width, 0.5 * shape.circle
     entry = shape.entry(FINE_BEND)
-    straight, curve = resample(entry[:3]), entry[2:]
+    straight, curve = entry[:3], entry[2:]
     # The kerb lies along the circle where the entry joins it; the lane is wider there than on the arm.
     share = np.clip(np.linspace(0.0, 2.0, len(curve)), 0.0, 1.0)
     grown = half + share * (wide - half)

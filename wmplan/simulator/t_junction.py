@@ -87,8 +87,8 @@ def t_junction(seed: int) -> SimMap:
     Lanes are 3.0 to 3.6 m wide (2.75 to 3.5 m, RASt 06; 10 to 12 feet, AASHTO Green Book 2018), kerbs have a radius of
     5 to 9 m (15 to 30 feet, Green Book, chapter 9), left turns one of 5.5 to 9.5 m. On some roads cyclists ride on a
     strip 1.5 to 1.9 m wide (1.25 to 1.85 m, RASt 06). Who comes from the side road waits for everyone whose path he
-    crosses or joins; who turns left off the main road waits for those who come towards him; who turns right waits for cyclists
-    who go on. People who cross the side road, one car behind the line, wait for gaps.
+    crosses or joins; who turns left off the main road waits for those who come towards him; who turns right waits for
+    cyclists who go on. People who cross the side road, one car behind the line, wait for gaps.
     """
     draw = np.random.default_rng(fold_in(seed, "t_junction"))
     shape = _Shape(
