@@ -22,6 +22,8 @@ HALT_M = 3.0
 SHOULDER_M = 1.0
 """Paved edge of the main road and the ramp."""
 
+LINKS = [("ramp", "beside"), ("beside", "join"), ("join", "onward"), ("right", "onward")]
+
 
 def merge(seed: int) -> SimMap:
     """A motorway with 2 or 3 lanes and an on-ramp whose acceleration lane ends, limit 16 to 30 m/s.
@@ -62,7 +64,7 @@ def merge(seed: int) -> SimMap:
     spawns = [Spawn((i,), 20.0, nose - 5.0, ego=i >= lanes - 2) for i in range(lanes)]
     spawns += [Spawn((i,), nose + 5.0, nose + 120.0, ego=False) for i in range(lanes)]
     spawns.append(Spawn((lanes,), 10.0, begins - 5.0, ego=True))
-    road_map = RoadMap.build([(k, name, turn(points)) for k, name, points in features], [("ramp", "beside")])
+    road_map = RoadMap.build([(k, name, turn(points)) for k, name, points in features], LINKS)
     return SimMap(
         "merge",
         road_map,
@@ -87,9 +89,15 @@ def _features(drawn: list[Points], ramp: Points, beside: Points, width: float) -
     """Lanes, their areas, lines and kerbs."""
     half, far, lanes = 0.5 * width, float(drawn[0][-1, 0]), len(drawn)
     features: list[tuple[Feature, str, Points]] = []
-    for name, path in [*((f"lane{i}", p) for i, p in enumerate(drawn)), ("ramp", ramp), ("beside", beside)]:
+    end, right = beside[-1], drawn[-1]
+    joined = np.array([end[0] + TAPER_M, right[0, 1]])
+    paths = {f"lane{i}": path for i, path in enumerate(drawn[:-1])}
+    paths |= {"right": np.stack([right[0], joined]), "onward": np.stack([joined, right[-1]])}
+    for name, path in (paths | {"ramp": ramp, "beside": beside}).items():
         features += [(Feature.LANE, name, resample(path)), (Feature.LANE_AREA, f"area.{name}", area(path, half, half))]
-    end, edge = beside[-1], -lanes * width
+    # How most leave the ramp; the taper lies under it.
+    features.append((Feature.LANE, "join", resample(np.stack([end, joined]))))
+    edge = -lanes * width
     taper = np.array([[end[0], edge], [end[0] + TAPER_M, edge], [end[0], edge - width]])
     features.append((Feature.DRIVABLE, "taper", taper))
     features.append((Feature.DRIVABLE, "margin", area(np.array([[0.0, 0.0], [far, 0.0]]), SHOULDER_M, 0.0)))
