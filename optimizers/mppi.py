@@ -136,20 +136,17 @@ class Mppi(Sampler):
     def learn(self, state: MppiState, controls: Float[Array, "T U K"], costs: Float[Array, "K"]) -> MppiState:
         """The state after this round: the mean is the weighted one of the candidates."""
         config = self.config
-        finite = jnp.isfinite(costs) & jnp.isfinite(controls).all(axis=(0, 1))
-        costs = finite_costs(jnp.where(finite, costs, jnp.inf))
-        # A row without a finite cost may hold NaN controls; zero times NaN would spread it over the mean.
-        controls = jnp.where(finite[None, None, :], controls, 0.0)
+        costs = finite_costs(costs)
         steered = costs
         if config.control_cost:
             push = (state.mean / state.std**2)[:, :, None] * (controls - state.mean[:, :, None])
-            steered = costs + config.control_cost * push.sum(axis=(0, 1))
+            steered = finite_costs(costs + config.control_cost * push.sum(axis=(0, 1)))
         if config.temperature is None:
             temperature = temperature_for(steered, config.effective_samples)
         else:
             temperature = jnp.float32(config.temperature)
         weight = weights(steered, temperature)
-        mean = jnp.einsum("tuk,k->tu", controls, weight)
+        mean = _weighted_mean(controls, weight)
         if config.smoothing_steps:
             mean = jnp.asarray(smoother(config.horizon_steps, config.smoothing_steps)) @ mean
         row = jnp.argmin(costs)
@@ -205,6 +202,17 @@ def temperature_for(costs: Float[Array, "K"], effective_samples: float) -> Float
     end = jnp.float32(jnp.log(1e6))
     low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (-end, end))
     return span * jnp.exp(0.5 * (low + high))
+
+
+def _weighted_mean(controls: Float[Array, "T U K"], weight: Float[Array, "K"]) -> Float[Array, "T U"]:
+    """The weighted mean of the rows that weigh anything; a row of infinite cost may hold NaN, and 0 x NaN is NaN."""
+    mean = jnp.einsum("tuk,k->tu", controls, weight)
+    # Looking through all controls first would cost more than the mean itself.
+    return jax.lax.cond(
+        jnp.isfinite(mean).all(),
+        lambda: mean,
+        lambda: jnp.einsum("tuk,k->tu", jnp.where((weight > 0.0)[None, None, :], controls, 0.0), weight),
+    )
 
 
 @functools.cache

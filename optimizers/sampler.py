@@ -161,7 +161,8 @@ def _ask(sampler: Sampler, k: int, key: Key[Array, ""], state: Any) -> Float[Arr
 
 @partial(jax.jit, static_argnums=0)
 def _tell(sampler: Sampler, state: Any, controls: Float[Array, "T U K"], costs: Float[Array, "K"]) -> Any:
-    return sampler.learn(state, controls, costs)
+    # A row whose controls are not finite was never rolled, whatever it is said to cost.
+    return sampler.learn(state, controls, jnp.where(jnp.isfinite(controls).all(axis=(0, 1)), costs, jnp.inf))
 
 
 @partial(jax.jit, static_argnums=0)
