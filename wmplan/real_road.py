@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import shapely
 from jaxtyping import Bool, Float
@@ -41,10 +43,7 @@ class RealRoad:
             lines = shapely.union_all([shapely.LineString(p.astype(np.float64)) for p in lanes])
             self._area = shapely.buffer(lines, LANE_HALF_WIDTH_M)
         self._wide: dict[float, shapely.Geometry] = {}
-        self._lane_areas = [_polygon(p) for p in road_map.of_kind(Feature.LANE_AREA) if len(p) >= 3]
-        self._lane_lines = [shapely.LineString(p.astype(np.float64)) for p in lanes]
-        shapely.prepare(self._lane_areas)
-        self._lanes_near = shapely.STRtree(self._lane_areas or self._lane_lines)
+        self._map = road_map
         self._points, self._tangents = _pieces(lanes)
         self._tree = cKDTree(self._points) if len(self._points) else None
 
@@ -82,20 +81,37 @@ class RealRoad:
         return np.zeros(len(boxes), dtype=bool)
 
     def within_lane(self, boxes: Float[ndarray, "N 5"]) -> Bool[ndarray, "N"]:
-        """Which boxes lie wholly within one lane; True where the map has no lanes."""
+        """Which boxes lie wholly within one lane, or one and the next; True where the map has no lanes."""
         inside = np.zeros(len(boxes), dtype=bool)
-        if not len(self._lanes_near):
+        if not len(boxes) or not len(self._lanes):
             return ~inside
         ends = corners(boxes)
         (west, south), (east, north) = (ends.min(axis=1) - LANE_WIDTH_M).T, (ends.max(axis=1) + LANE_WIDTH_M).T
-        row, lane = self._lanes_near.query(shapely.box(west, south, east, north))
-        if self._lane_areas:
-            found = shapely.covers(self._lanes_near.geometries[lane], shapely.polygons(ends)[row])
+        row, lane = self._lanes.query(shapely.box(west, south, east, north))
+        lanes = self._lanes.geometries[lane]
+        if len(lane) and shapely.get_dimensions(lanes[0]) == 2:
+            found = shapely.covers(lanes, shapely.polygons(ends)[row])
         else:
-            lines = self._lanes_near.geometries[lane, None]
-            found = shapely.distance(lines, shapely.points(ends[row])).max(axis=1, initial=0.0) <= LANE_WIDTH_M / 2.0
+            far = shapely.distance(lanes[:, None], shapely.points(ends[row]))
+            found = far.max(axis=1, initial=0.0) <= LANE_WIDTH_M / 2.0
         inside[row[found]] = True
         return inside
+
+    @cached_property
+    def _lanes(self) -> shapely.STRtree:
+        """Every lane, and every lane together with one that follows it: their areas, without these their lines."""
+        rows = [i for i in np.flatnonzero(self._map.kinds == Feature.LANE) if len(self._map.feature(int(i))) >= 2]
+        lines = [shapely.LineString(self._map.feature(int(i)).astype(np.float64)) for i in rows]
+        shapes = [_polygon(p) for p in self._map.of_kind(Feature.LANE_AREA) if len(p) >= 3]
+        own = _area_of_each(lines, shapes) if shapes and lines else list(range(len(lines)))
+        shapes = shapes or lines
+        area = dict(zip(map(int, rows), own))
+        links = {(area.get(a, -1), area.get(b, -1)) for a, b in self._map.successors.tolist()}
+        linked = [(a, b) for a, b in sorted(links) if a >= 0 and b >= 0 and a != b]
+        first, second = (np.array(shapes, dtype=object)[[link[i] for link in linked]] for i in (0, 1))
+        lanes = np.concatenate([np.array(shapes, dtype=object), shapely.union(first, second)])
+        shapely.prepare(lanes)
+        return shapely.STRtree(lanes)
 
     def with_nearest_lane(self, moved: Float[ndarray, "N 2"], at: Float[ndarray, "N 2"]) -> Bool[ndarray, "N"]:
         """Which moves go with the direction of the nearest lane, or have none near: `along_lane` gives them no less
@@ -105,17 +121,18 @@ class RealRoad:
         distance, found = self._tree.query(at, k=1, distance_upper_bound=NEAR_M)
         near = np.isfinite(distance)
         tangent = self._tangents[np.where(near, found, 0)]
-        return ~near | ((tangent * moved).sum(axis=1) >= 0.0)
+        return ~near | (tangent[:, 0] * moved[:, 0] + tangent[:, 1] * moved[:, 1] >= 0.0)
 
     def along_lane(self, moved: Float[ndarray, "N 2"], at: Float[ndarray, "N 2"]) -> Float[ndarray, "N"]:
         """Metres of each move along the best aligned lane within 2 m of where it began; 0 where there is none."""
-        if self._tree is None:
+        if self._tree is None or not len(at):
             return np.zeros(len(at))
         distance, found = self._tree.query(at, k=min(NEIGHBOURS, len(self._points)), distance_upper_bound=NEAR_M)
         distance, found = distance.reshape(len(at), -1), found.reshape(len(at), -1)
         near = np.isfinite(distance)
         tangent = self._tangents[np.where(near, found, 0)]
-        progress = np.where(near, (tangent * moved[:, None]).sum(axis=2), -np.inf)
+        along = tangent[..., 0] * moved[:, :1] + tangent[..., 1] * moved[:, 1:]
+        progress = np.where(near, along, -np.inf)
         best = progress.max(axis=1)
         return np.where(np.isfinite(best), best, 0.0)
 
@@ -124,6 +141,15 @@ def _polygon(points: ndarray) -> shapely.Geometry:
     """A valid polygon of what may be a self-touching ring."""
     shape = shapely.Polygon(points.astype(np.float64))
     return shape if shape.is_valid else shapely.make_valid(shape)
+
+
+def _area_of_each(lines: list[shapely.LineString], areas: list[shapely.Geometry]) -> list[int]:
+    """The area that each lane's line mostly lies in, -1 for none: formats name both in ways of their own."""
+    points = shapely.line_interpolate_point(np.array(lines)[:, None], np.linspace(0.1, 0.9, 9), normalized=True)
+    point, area = shapely.STRtree(areas).query(points.ravel(), predicate="intersects")
+    count = np.zeros((len(lines), len(areas)), dtype=int)
+    np.add.at(count, (point // points.shape[1], area), 1)
+    return [int(row.argmax()) if row.any() else -1 for row in count]
 
 
 def _pieces(lanes: list[ndarray]) -> tuple[Float[ndarray, "N 2"], Float[ndarray, "N 2"]]:

@@ -117,12 +117,9 @@ class SimulatorReader:
 
 def simulate_chunk(seed: int, kind: str, chunk: int) -> list[Log]:
     """Logs `chunk * CHUNK` to `chunk * CHUNK + CHUNK - 1` of a seed."""
-    names = list(maps.MAPS)
     first = chunk * CHUNK // LOGS_PER_MAP
-    seeds = [fold_in(seed, "simulator map", kind, first + i) for i in range(CHUNK // LOGS_PER_MAP)]
-    roads = [maps.MAPS[names[(s >> 8) % len(names)] if kind == "mixed" else kind](s) for s in seeds]
-    draws = [fold_in(seed, "simulator", kind, chunk * CHUNK + i) for i in range(CHUNK)]
-    keys = jnp.asarray([[s >> 32, s & 0xFFFFFFFF] for s in draws], dtype=jnp.uint32)
+    roads = [_road(seed, kind, first + i) for i in range(CHUNK // LOGS_PER_MAP)]
+    keys = _keys(seed, kind, list(range(chunk * CHUNK, (chunk + 1) * CHUNK)))
     which = jnp.arange(CHUNK, dtype=jnp.int32) // LOGS_PER_MAP
     recording = jax.device_get(_record(stack([pack(road) for road in roads]), which, keys, LOG_STEPS))
     return [
@@ -136,30 +133,78 @@ def simulate_chunk(seed: int, kind: str, chunk: int) -> list[Log]:
     ]
 
 
+def resume(log_id: str, step: int) -> tuple[maps.SimMap, Network, State]:
+    """The map of a log, and the world as it was at one of the log's steps: whoever goes on from there with the logged
+    ego's actions drives the rest of the log.
+
+    Raises:
+        InputError: not the id of a simulated log, or a step that it has not.
+    """
+    parts = log_id.rsplit("-", 2)
+    if not log_id.startswith("sim-") or len(parts) != 3 or not (parts[1].isdecimal() and parts[2].isdecimal()):
+        raise InputError(f"log {log_id}: expected the id of a simulated log, sim-MAP-SEED-NUMBER")
+    if not 0 <= step < LOG_STEPS:
+        raise InputError(f"log {log_id}: step {step}, expected 0 to {LOG_STEPS - 1}")
+    kind, seed, index = parts[0].removeprefix("sim-"), int(parts[1]), int(parts[2])
+    road = _road(seed, kind, index // LOGS_PER_MAP)
+    network = pack(road)
+    state = _resume(network, jnp.zeros(1, dtype=jnp.int32), _keys(seed, kind, [index]), jnp.int32(step))
+    return road, network, jax.tree.map(lambda leaf: leaf[0], state)
+
+
+def _road(seed: int, kind: str, number: int) -> maps.SimMap:
+    """The map that a group of logs shares."""
+    drawn, names = fold_in(seed, "simulator map", kind, number), list(maps.MAPS)
+    return maps.MAPS[names[(drawn >> 8) % len(names)] if kind == "mixed" else kind](drawn)
+
+
+def _keys(seed: int, kind: str, indices: list[int]) -> Array:
+    drawn = [fold_in(seed, "simulator", kind, index) for index in indices]
+    return jnp.asarray([[s >> 32, s & 0xFFFFFFFF] for s in drawn], dtype=jnp.uint32)
+
+
 def record(network: Network, roads: Int[Array, "B"], keys: Array, steps: int) -> Recording:
     """B worlds with the behaviour policy at the wheel, `steps` states long."""
-    start, mind = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    first = place(network, roads, start)
-    # The warm-up of `populate.reset` and the log in one loop: compiling the world twice takes twice as long.
-    plain = jax.vmap(lambda _: behaviour.plain(WARM_UP_STEPS))(start)
-    parts = plain, jax.vmap(lambda key: behaviour.schedule(key, steps))(mind)
-    minds = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x, axis=1), 1, 0), *parts)
-    group_lights = jax.vmap(lights, in_axes=(None, 0))
+    first, minds = _begin(network, roads, keys, steps)
     calm = jnp.zeros(roads.shape, dtype=bool)
 
     def one(worlds: State, now: behaviour.Schedule) -> tuple[State, tuple[Moment, Array]]:
-        seen = observe(network, worlds)
-        after = go_on(network, worlds, seen, behaviour.act_each(network, worlds, seen, now))
-        return after, (moment(worlds, worlds, calm), group_lights(network, worlds))
+        shown = jax.vmap(lights, in_axes=(None, 0))(network, worlds)
+        return _drive(network, worlds, now), (moment(worlds, worlds, calm), shown)
 
     _, (moments, states) = jax.lax.scan(one, first, minds)
     moments, states = jax.tree.map(lambda x: x[WARM_UP_STEPS:], (moments, states))
     return Recording(moments, states, first.length, first.width, first.kind)
 
 
+def _begin(network: Network, roads: Array, keys: Array, steps: int) -> tuple[State, behaviour.Schedule]:
+    """The worlds as drawn, and what the egos have in mind at each step: the warm-up of `populate.reset`, then the log,
+    in one loop, for compiling the world twice takes twice as long."""
+    start, mind = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    plain = jax.vmap(lambda _: behaviour.plain(WARM_UP_STEPS))(start)
+    parts = plain, jax.vmap(lambda key: behaviour.schedule(key, steps))(mind)
+    minds = jax.tree.map(lambda *x: jnp.moveaxis(jnp.concatenate(x, axis=1), 1, 0), *parts)
+    return place(network, roads, start), minds
+
+
+def _drive(network: Network, worlds: State, now: behaviour.Schedule) -> State:
+    seen = observe(network, worlds)
+    return go_on(network, worlds, seen, behaviour.act_each(network, worlds, seen, now))
+
+
 @partial(jax.jit, static_argnames="steps")
 def _record(network: Network, roads: Array, keys: Array, steps: int) -> Recording:
     return record(network, roads, jax.vmap(jax.random.wrap_key_data)(keys), steps)
+
+
+@jax.jit
+def _resume(network: Network, roads: Array, keys: Array, step: Array) -> State:
+    first, minds = _begin(network, roads, jax.vmap(jax.random.wrap_key_data)(keys), LOG_STEPS)
+
+    def one(i: Array, worlds: State) -> State:
+        return _drive(network, worlds, jax.tree.map(lambda leaf: leaf[i], minds))
+
+    return jax.lax.fori_loop(0, WARM_UP_STEPS + step, one, first)
 
 
 def _of_world(recording: Recording, row: int) -> Recording:

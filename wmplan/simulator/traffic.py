@@ -114,6 +114,8 @@ def advance(
     # Noise never pushes a driver who is braking: it may wander in free traffic, not into the car ahead.
     noisy = delayed + jnp.where(delayed < -1.0, jnp.minimum(shaken, 0.0), shaken)
     speed, distance = travel(state.speed, jnp.clip(noisy, -MAX_BRAKE_MPS2, MAX_ACCEL_MPS2))
+    stands = state.drivers.speed_factor == 0.0
+    speed, distance = jnp.where(stands, 0.0, speed), jnp.where(stands, 0.0, distance)
     s = change.s + distance
     back = state.rest - change.lateral
     most = jnp.minimum(SIDEWAYS_MPS, SIDEWAYS_SHARE * speed)

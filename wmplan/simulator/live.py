@@ -1,0 +1,84 @@
+"""Scenes as roads: any scene can be gone on with, and any plan executed in it among traffic that reacts.
+
+A scene of a simulated log goes on in the very world that it was taken from; a recorded one becomes a road of its own.
+The seam of the evaluation: no critic and no planner may import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from wmplan.frames import Pose
+from wmplan.plans import Plans, Start
+from wmplan.scene import STEP_S, Future, Scene
+from wmplan.scores import Outcomes
+from wmplan.simulator import reader
+from wmplan.simulator.drivers import ORIGINAL, Shift, shifted
+from wmplan.simulator.executed import Executed
+from wmplan.simulator.layout import SimMap
+from wmplan.simulator.network import Network
+from wmplan.simulator.outcome import Before, Course, outcomes_of
+from wmplan.simulator.populate_scene import of_scene
+from wmplan.simulator.scene_road import scene_road
+from wmplan.simulator.state import State
+from wmplan.simulator.truth import execute
+
+
+@dataclass(frozen=True)
+class LiveScene:
+    """A scene that goes on. `anchor` is the scene frame's pose in the frame of the road."""
+
+    name: str
+    road: SimMap
+    network: Network
+    state: State
+    anchor: Pose
+
+    def execute(self, plans: Plans) -> Executed:
+        """What each plan leads to, in the scene frame, everybody else driving with the same noise.
+
+        Raises:
+            InputError: plans that are not finite or beyond the bicycle's bounds.
+        """
+        done = execute(self.network, self.state, plans.controls).numpy()
+        places = np.stack([done.x, done.y], axis=-1)
+        headings = np.stack([done.cos, done.sin], axis=-1)
+        seen, turned = self.anchor.to_local(places), self.anchor.rotate_to_local(headings)
+        return done._replace(x=seen[..., 0], y=seen[..., 1], cos=turned[..., 0], sin=turned[..., 1])
+
+
+def live(scene: Scene, future: Future, seed: int = 0, drivers: Shift = ORIGINAL) -> LiveScene:
+    """The scene as a road on which others react; `seed` draws the drivers of recorded scenes.
+
+    Raises:
+        InputError: a scene that cannot become a road, with the reason.
+    """
+    if scene.dataset == reader.SimulatorReader.name:
+        road, network, state = reader.resume(scene.log_id, round(scene.t0_s / STEP_S))
+        anchor = scene.anchor
+    else:
+        found = scene_road(scene, future)
+        network, state = of_scene(found, seed)
+        road, anchor = found.road, Pose(0.0, 0.0, 0.0)
+    state = state._replace(drivers=shifted(state.drivers, drivers))
+    return LiveScene(scene.scene_id, road, network, jax.block_until_ready(state), anchor)
+
+
+def outcomes(live_scene: LiveScene, executed: Executed, start: Start, expert_progress_m: float) -> Outcomes:
+    """Both driving scores of what was executed, and what they are made of (`wmplan.simulator.outcome`)."""
+    course = Course.of(_in_scene_frame(live_scene))
+    before = Before(start.accel, start.curvature, expert_progress_m)
+    return outcomes_of(executed, course, before, live_scene.name)
+
+
+def _in_scene_frame(live_scene: LiveScene) -> SimMap:
+    from dataclasses import replace
+
+    road, anchor = live_scene.road, live_scene.anchor
+    if anchor == Pose(0.0, 0.0, 0.0):
+        return road
+    routes = tuple(replace(route, points=anchor.to_local(route.points)) for route in road.routes)
+    return replace(road, road_map=road.road_map.seen_from(anchor), routes=routes)
