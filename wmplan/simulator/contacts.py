@@ -105,8 +105,9 @@ def within_step(a: tuple[Boxes, Boxes], b: tuple[Boxes, Boxes]) -> Step:
     move_y = (b[1].y - b[0].y) - (a[1].y - a[0].y)
     begin, end = touching_while(middles[0], middles[1], move_x, move_y)
     begin, end = xp.maximum(begin, 0.0), xp.minimum(end, 1.0)
-    now = touching(a[1], b[1])
-    return Step(now | (begin <= end), xp.where(now | (begin > end), 1.0, 0.5 * (begin + end)))
+    now, meet = touching(a[1], b[1]), begin <= end
+    middle = xp.where(meet, begin, 1.0) + xp.where(meet, end, 1.0)
+    return Step(now | meet, xp.where(now, 1.0, 0.5 * middle))
 
 
 def between(before: Boxes, after: Boxes, share: Float[Numbers, "*N"]) -> Boxes:

@@ -52,8 +52,7 @@ def encounters(executed: Executed, geometry: RoadGeometry) -> Encounters:
     Contact is looked for all the way between two steps (`contacts.within_step`), the time to collision solved for; the
     verdicts still look at the published moments (nuPlan 0.1 to 0.9 s, NAVSIM 0 to 0.9 s), so that they compare.
     """
-    near = np.asarray(_near(*executed[:8]))
-    view = _View(executed.numpy(), near)
+    view = _View(executed.numpy(), np.asarray(_near(*executed[:8])))
     step, fault, at_start = _contacts(view, geometry)
     nuplan, shortest = _constant_velocity(view)
     navsim = _recorded(view)
@@ -129,6 +128,8 @@ def _contacts(view: _View, geometry: RoadGeometry) -> tuple[ndarray, ndarray, nd
     pairs, share = Pairs(*(field[earliest] for field in pairs)), share[earliest]
     there = between(ego_before, ego, share), between(before, other, share)
     speed, other_speed = view.speeds(pairs)
+    # Whoever comes to rest in this very step did not stand when they met.
+    speed = np.maximum(speed, view.speeds(pairs._replace(t=pairs.t - 1))[0])
     counts = (speed > STOPPED_MPS) & ~_behind(*there)
     sure = (speed > STOPPED_MPS) & (other_speed <= STOPPED_MPS) | counts & touching(there[0].fronts, there[1])
     ask = counts & ~sure

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
 from numpy import ndarray
@@ -39,6 +41,18 @@ class Executed(NamedTuple):
         x, y, cos, sin, speed = (np.asarray(field)[..., 0].T.astype(np.float64) for field in self[:5])
         return np.stack([x, y, np.arctan2(sin, cos), speed], axis=-1)
 
+    @property
+    def finite(self) -> Bool[ndarray, "K"]:
+        """The candidates under which everyone's motion is a number."""
+        return np.asarray(_finite(*self[:6], self.s, self.lateral))
+
+    def only(self, kept: Bool[ndarray, "K"]) -> Executed:
+        """The same with zeros in place of all numbers of the other candidates."""
+        if kept.all():
+            return self
+        numbers = {n: getattr(self, n) for n in ("x", "y", "cos", "sin", "speed", "s", "lateral")}
+        return self._replace(**{n: np.where(kept[:, None] if v.ndim == 3 else kept, v, 0) for n, v in numbers.items()})
+
     def numpy(self) -> Executed:
         """The same in host memory."""
         return Executed(*(np.asarray(field) for field in self))
@@ -47,3 +61,11 @@ class Executed(NamedTuple):
         """These candidates, in this order."""
         sizes = {"length", "width", "kind"}
         return self._replace(**{n: getattr(self, n)[:, candidates] for n in self._fields if n not in sizes})
+
+
+@jax.jit
+def _finite(
+    x: Array, y: Array, cos: Array, sin: Array, speed: Array, active: Array, s: Array, lateral: Array
+) -> Bool[Array, "K"]:
+    motion = jnp.isfinite(x + y + cos + sin + speed) | ~active
+    return jnp.all(motion, axis=(0, 2)) & jnp.all(jnp.isfinite(s + lateral), axis=0)

@@ -11,7 +11,6 @@ from numpy import ndarray
 
 from wmplan.comfort import comfort_signals, comfortable
 from wmplan.rules import (
-    DRIVABLE_TOLERANCE_M,
     MAKING_PROGRESS,
     direction_score,
     ego_progress,
@@ -94,6 +93,8 @@ def outcomes_of(executed: Executed, course: Course, before: Before, name: str = 
     References:
         `reference/evaluation.md` 1.1, 1.2: nuPlan's closed-loop score, NAVSIM's PDMS, EPDMS's lane keeping.
     """
+    finite = executed.finite
+    executed = executed.only(finite)
     ego = executed.ego
     sizes = np.asarray(executed.length), np.asarray(executed.width)
     met = encounters(executed, course.geometry)
@@ -107,7 +108,7 @@ def outcomes_of(executed: Executed, course: Course, before: Before, name: str = 
         c["progress_ratio"], c["ttc_nuplan"], c["speed_limit"], c["comfort"],
     )  # fmt: skip
     values = np.stack([np.broadcast_to(c[name], len(ego)) for name in COLUMNS], axis=1).astype(np.float64)
-    values[~_finite(executed)] = np.nan
+    values[~finite] = np.nan
     return Outcomes(name, COLUMNS, values)
 
 
@@ -145,8 +146,8 @@ def _road(ego: Float64[ndarray, "K S 4"], size: tuple[float, float], geometry: R
     boxes = ego_boxes(ego, *size)
     against = geometry.worst_against(np.ascontiguousarray(ego[:, :, :2]))
     columns = {"against_m": against, "direction": direction_score(against)}
-    for name, tolerance in (("drivable_pdms", 0.0), ("drivable_nuplan", DRIVABLE_TOLERANCE_M)):
-        off = geometry.off(boxes.reshape(-1, 5), tolerance).reshape(boxes.shape[:2])
+    for name, rows in zip(("drivable_pdms", "drivable_nuplan"), geometry.off(boxes.reshape(-1, 5))):
+        off = rows.reshape(boxes.shape[:2])
         # Whoever is off the road already at t0 is not blamed for it.
         columns[name] = 1.0 - (off[:, 1:].any(axis=1) & ~off[:, 0])
     return columns
@@ -204,8 +205,3 @@ def _leaves_centre(executed: Executed, course: Course) -> Bool[ndarray, "K"]:
         run = np.where(inside[step], run, np.where(off[step], run + 1, 0))
         longest = np.maximum(longest, run)
     return longest >= OFF_CENTRE_STEPS
-
-
-def _finite(executed: Executed) -> Bool[ndarray, "K"]:
-    total = executed.x + executed.y + executed.cos + executed.sin + executed.speed
-    return np.asarray((np.isfinite(np.asarray(total)) | ~np.asarray(executed.active)).all(axis=(0, 2)))

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from wmplan.boxes import corners
 from wmplan.real_road import RealRoad
-from wmplan.rules import DRIVABLE_TOLERANCE_M, worst_against
+from wmplan.rules import DIRECTION_WINDOW_STEPS, DRIVABLE_TOLERANCE_M, worst_against
 from wmplan.scene import RoadMap
 
 AREA_CELL_M = 0.4
@@ -23,6 +23,7 @@ EDGE_CELL_M = 0.25
 DISCS = 4
 """A box is covered by this many discs along its length."""
 OUTSIDE, INSIDE, ASK = 0, 1, 2
+TOLERANCES_M = (0.0, DRIVABLE_TOLERANCE_M)
 
 
 class RoadGeometry:
@@ -30,22 +31,25 @@ class RoadGeometry:
 
     def __init__(self, road_map: RoadMap) -> None:
         self.exact = RealRoad(road_map)
-        self._areas = {t: _AreaGrid.of(area) for t in (0.0, DRIVABLE_TOLERANCE_M) if (area := self.exact.area(t))}
+        self._areas = {t: _AreaGrid.of(area) for t in TOLERANCES_M if (area := self.exact.area(t))}
         self._edges = None if self._areas or self.exact.edges is None else _EdgeGrid.of(self.exact.edges)
 
-    def off(self, boxes: Float[ndarray, "N 5"], tolerance_m: float) -> Bool[ndarray, "N"]:
-        """`RealRoad.off`, for a tolerance of 0 or `DRIVABLE_TOLERANCE_M`."""
-        if self._edges is not None:
-            ask = np.flatnonzero(~self._edges.clear(boxes))
-        elif self._areas:
-            places = self._areas[tolerance_m].look_up(corners(boxes))
-            sure = (places == OUTSIDE).any(axis=1)
-            ask = np.flatnonzero(~sure & (places == ASK).any(axis=1))
-        else:
-            return np.zeros(len(boxes), dtype=bool)
-        off = np.zeros(len(boxes), dtype=bool) if self._edges is not None else sure
-        off[ask] = self.exact.off(boxes[ask], tolerance_m)
-        return off
+    def off(self, boxes: Float[ndarray, "N 5"]) -> tuple[Bool[ndarray, "N"], Bool[ndarray, "N"]]:
+        """`RealRoad.off` without tolerance, and with nuPlan's."""
+        points = corners(boxes) if self._areas else None
+        clear = self._edges.clear(boxes) if self._edges is not None else None
+        answers = []
+        for tolerance in TOLERANCES_M:
+            off, ask = np.zeros(len(boxes), dtype=bool), np.zeros(0, dtype=int)
+            if clear is not None:
+                ask = np.flatnonzero(~clear)
+            elif points is not None:
+                places = self._areas[tolerance].look_up(points)
+                off = (places == OUTSIDE).any(axis=1)
+                ask = np.flatnonzero(~off & (places == ASK).any(axis=1))
+            off[ask] = self.exact.off(boxes[ask], tolerance)
+            answers.append(off)
+        return answers[0], answers[1]
 
     def within_lane(self, boxes: Float[ndarray, "N 5"]) -> Bool[ndarray, "N"]:
         """`RealRoad.within_lane`."""
@@ -54,12 +58,13 @@ class RoadGeometry:
     def worst_against(self, xy: Float64[ndarray, "K S 2"]) -> Float64[ndarray, "K"]:
         """Most metres driven against the lanes within a second, by `RealRoad.along_lane` and `rules.worst_against`."""
         moves = np.diff(xy, axis=1)
-        clear = self.exact.with_nearest_lane(moves.reshape(-1, 2), xy[:, :-1].reshape(-1, 2))
-        worst = np.zeros(len(xy))
-        ask = np.flatnonzero(~clear.reshape(moves.shape[:2]).all(axis=1))
-        if len(ask):
-            progress = self.exact.along_lane(moves[ask].reshape(-1, 2), xy[ask, :-1].reshape(-1, 2))
-            worst[ask] = worst_against(progress.reshape(len(ask), -1))
+        clear = self.exact.with_nearest_lane(moves.reshape(-1, 2), xy[:, :-1].reshape(-1, 2)).reshape(moves.shape[:2])
+        # Only a window with a step that is not clear can be against the lanes; the other steps of it count too.
+        ask = ndimage.binary_dilation(~clear, np.ones((1, 2 * DIRECTION_WINDOW_STEPS - 1), dtype=bool))
+        progress = np.zeros(moves.shape[:2])
+        progress[ask] = self.exact.along_lane(moves[ask], xy[:, :-1][ask])
+        worst, rows = np.zeros(len(xy)), np.flatnonzero(ask.any(axis=1))
+        worst[rows] = worst_against(progress[rows])
         return worst
 
 
@@ -122,7 +127,7 @@ def _marked(lines: shapely.Geometry, cell: float, margin_m: float = 0.0) -> tupl
     return low, border
 
 
-def _looked_up(table: ndarray, low: ndarray, cell: float, points: ndarray, beyond: float) -> ndarray:
+def _looked_up(table: ndarray, low: ndarray, cell: float, points: ndarray, beyond: float | int) -> ndarray:
     """The table's values at points; `beyond` outside it."""
     j = np.floor((points[..., 0] - low[0]) * (1.0 / cell)).astype(np.int64)
     i = np.floor((points[..., 1] - low[1]) * (1.0 / cell)).astype(np.int64)
