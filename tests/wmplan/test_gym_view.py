@@ -102,3 +102,21 @@ def test_without_the_package():
         "sys.exit(2)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_simulator():
+    pytest.importorskip("brax.envs.base")
+    from gymnasium.utils.env_checker import check_env
+
+    from wmplan.simulator.brax_env import make_env
+
+    view = gym_view(make_env("straight", worlds=2), horizon=30)
+    check_env(view, skip_render_check=True)
+    first = view.reset(seed=4)[0]
+    onward = [view.step(np.array([0.0, 0.0], np.float32)) for _ in range(30)]
+    assert not any(terminated for _, _, terminated, *_ in onward)
+    assert [truncated for *_, truncated, _ in onward] == [False] * 29 + [True]
+    again = view.reset(seed=4)[0]
+    np.testing.assert_array_equal(again, first)
+    braking = [view.step(np.array([-1.0, 0.0], np.float32)) for _ in range(30)]
+    assert sum(reward for _, reward, *_ in onward) > sum(reward for _, reward, *_ in braking) + 1.0

@@ -41,8 +41,16 @@ def steady(accel, curvature, steps):
     return np.tile([accel, curvature], (steps, 1))
 
 
+def states(driven):
+    """x, y, yaw, speed: K S A 4."""
+    ex = driven.executed
+    return np.stack([ex.x, ex.y, np.arctan2(ex.sin, ex.cos), ex.speed], axis=-1).swapaxes(0, 1)
+
+
 def boxes(driven, k, step, row):
-    return np.concatenate([driven.states[k, step, row, :3], driven.sizes[row]])
+    ex = driven.executed
+    x, y, cos, sin = (field[step, k, row] for field in (ex.x, ex.y, ex.cos, ex.sin))
+    return np.array([x, y, np.arctan2(sin, cos), ex.length[row], ex.width[row]])
 
 
 def test_is_a_road(quiet):
@@ -53,7 +61,7 @@ def test_is_a_road(quiet):
 def test_same_key_same_everything(kind):
     road = HighwayRoad(kind, vehicles=5)
     first = road.reset(11)
-    driven = road.outcomes(first, plans(first, steady(0.5, 0.0, 20)))
+    driven = road.execute(first, plans(first, steady(0.5, 0.0, 20)))
     # The intersection writes parameters into its drivers' class; nobody else may notice.
     other = HighwayRoad("intersection")
     other.reset(2)
@@ -61,23 +69,23 @@ def test_same_key_same_everything(kind):
     for a, b in zip(first.past, again.past):
         assert a.labels == b.labels
         np.testing.assert_array_equal(a.states, b.states)
-    same = road.outcomes(again, plans(again, steady(0.5, 0.0, 20)))
-    np.testing.assert_array_equal(driven.states, same.states)
+    same = road.execute(again, plans(again, steady(0.5, 0.0, 20)))
+    np.testing.assert_array_equal(states(driven), states(same))
     assert not np.array_equal(road.reset(12).past[-1].states[0], first.past[-1].states[0])
 
 
 def test_a_candidate_does_not_depend_on_its_companions(quiet):
     road, state = quiet
     both = plans(state, steady(1.0, 0.0, 15), steady(-4.0, 0.01, 15))
-    together, alone = road.outcomes(state, both), road.outcomes(state, both.select([1]))
-    np.testing.assert_array_equal(together.states[1], alone.states[0])
+    together, alone = road.execute(state, both), road.execute(state, both.select([1]))
+    np.testing.assert_array_equal(states(together)[1], states(alone)[0])
 
 
 def test_outcomes_are_steps_and_leave_the_state_alone(quiet):
     road, state = quiet
     before = state.env.vehicle.position.copy()
     many = plans(state, steady(-1.0, 0.004, 6))
-    driven = road.outcomes(state, many)
+    driven = road.execute(state, many)
     now = state
     for action in many.controls[0]:
         now = road.step(now, action)
@@ -85,8 +93,8 @@ def test_outcomes_are_steps_and_leave_the_state_alone(quiet):
     anchor = road.scene(state).anchor
     last = now.past[-1].states
     assert now.past[-1].labels == driven.labels
-    np.testing.assert_allclose(anchor.to_local(last[:, :2]), driven.states[0, -1, :, :2], atol=1e-9)
-    np.testing.assert_allclose(last[:, 3], driven.states[0, -1, :, 3], atol=1e-9)
+    np.testing.assert_allclose(anchor.to_local(last[:, :2]), states(driven)[0, -1, :, :2], atol=1e-9)
+    np.testing.assert_allclose(last[:, 3], states(driven)[0, -1, :, 3], atol=1e-9)
 
 
 @pytest.mark.parametrize("ticks", [1, 2, 8])
@@ -95,8 +103,8 @@ def test_braking_distance(ticks):
     road = HighwayRoad("highway", vehicles=1, ticks=ticks)
     state = road.reset(5)
     speed = float(state.env.vehicle.speed)
-    driven = road.outcomes(state, plans(state, steady(-5.0, 0.0, 60)))
-    ego = driven.states[0, :, 0]
+    driven = road.execute(state, plans(state, steady(-5.0, 0.0, 60)))
+    ego = states(driven)[0, :, 0]
     assert ego[-1, 3] == pytest.approx(0.0, abs=1e-6)
     tick = 0.1 / ticks
     assert ego[-1, 0] == pytest.approx(speed**2 / 10.0 + 0.5 * tick * speed, abs=5.0 * tick**2)
@@ -107,8 +115,8 @@ def test_the_centre_follows_the_plan_and_the_box_slips(quiet):
     road, state = quiet
     change = np.concatenate([steady(0.0, 0.012, 15), steady(0.0, -0.012, 15), steady(0.0, 0.0, 10)])
     wanted = plans(state, change)
-    driven = road.outcomes(state, wanted)
-    ego, planned = driven.states[0, :, 0], wanted.states[0].astype(float)
+    driven = road.execute(state, wanted)
+    ego, planned = states(driven)[0, :, 0], wanted.states[0].astype(float)
     assert np.hypot(*(ego[:, :2] - planned[:, :2]).T).max() < 0.02
     assert planned[:, 1].max() > 3.0
     slip = np.arcsin(0.012 * 5.0 / 2.0)
@@ -121,7 +129,7 @@ def test_steady_curvature_is_a_circle_of_that_radius():
     road = HighwayRoad("highway", vehicles=1, ticks=4)
     state = road.reset(5)
     curve = np.concatenate([steady(-5.0, 0.0, 40), steady(0.0, 0.1, 40)])
-    ego = road.outcomes(state, plans(state, curve)).states[0, 41:, 0, :2]
+    ego = states(road.execute(state, plans(state, curve)))[0, 41:, 0, :2]
     a, b, c = ego[0], ego[18], ego[36]
     area = 0.5 * abs((b - a)[0] * (c - a)[1] - (b - a)[1] * (c - a)[0])
     sides = [np.hypot(*(p - q)) for p, q in ((a, b), (b, c), (c, a))]
@@ -132,7 +140,7 @@ def test_steady_curvature_is_a_circle_of_that_radius():
 def test_curvature_beyond_the_steering_is_not_reached(quiet):
     road, state = quiet
     hard = np.concatenate([steady(-5.0, 0.0, 25), steady(0.0, bicycle.MAX_CURVATURE_PM, 20)])
-    ego = road.outcomes(state, plans(state, hard)).states[0, :, 0]
+    ego = states(road.execute(state, plans(state, hard)))[0, :, 0]
     rate = wrap_angle(np.diff(ego[-5:, 2])) / (ego[-5:-1, 3] * 0.1)
     np.testing.assert_allclose(rate, np.sin(np.arctan(0.5 * np.tan(np.pi / 3))) / 2.5, rtol=1e-3)
 
@@ -141,50 +149,66 @@ def test_no_spooky_effect():
     """Who has the ego neither ahead nor behind as a neighbour moves the same whatever it does; its follower doesn't."""
     road = HighwayRoad("highway", vehicles=12)
     state = road.reset(1)
-    driven = road.outcomes(state, plans(state, steady(-6.0, 0.0, 30), steady(2.0, 0.0, 30)))
-    gap = driven.states[0, 0, :, 0]
+    driven = road.execute(state, plans(state, steady(-6.0, 0.0, 30), steady(2.0, 0.0, 30)))
+    gap = states(driven)[0, 0, :, 0]
     far = np.flatnonzero(gap > 150.0)
     assert len(far) >= 3
-    np.testing.assert_array_equal(driven.states[0][:, far], driven.states[1][:, far])
+    np.testing.assert_array_equal(states(driven)[0][:, far], states(driven)[1][:, far])
     behind = HighwayRoad("merge").reset(4)
-    reacting = HighwayRoad("merge").outcomes(behind, plans(behind, steady(-6.0, 0.0, 30), steady(2.0, 0.0, 30)))
-    assert (np.abs(reacting.states[0, -1, 1:] - reacting.states[1, -1, 1:]).max(axis=-1) > 0.5).any()
+    reacting = HighwayRoad("merge").execute(behind, plans(behind, steady(-6.0, 0.0, 30), steady(2.0, 0.0, 30)))
+    assert (np.abs(states(reacting)[0, -1, 1:] - states(reacting)[1, -1, 1:]).max(axis=-1) > 0.5).any()
 
 
 def test_driving_into_another_is_a_crash():
     road = HighwayRoad("merge")
     for key in range(20):
         state = road.reset(key)
-        driven = road.outcomes(state, plans(state, steady(0.0, 0.0, 60), steady(6.0, 0.0, 60)))
+        driven = road.execute(state, plans(state, steady(0.0, 0.0, 60), steady(6.0, 0.0, 60)))
         if driven.crashed.any():
             break
-    k, step = np.argwhere(driven.crashed)[0]
+    step, k = np.argwhere(driven.crashed)[0]
     assert step > 0
     ego = shapely.Polygon(corners(boxes(driven, k, step, 0)[None])[0])
-    others = [
-        shapely.Polygon(corners(boxes(driven, k, step, row)[None])[0]) for row in range(1, driven.states.shape[2])
-    ]
+    others = [shapely.Polygon(corners(boxes(driven, k, step, row)[None])[0]) for row in range(1, len(driven.labels))]
     assert min(ego.distance(other) for other in others) < 0.3
-    assert driven.crashed[k, step:].all()
+    assert driven.crashed[step:, k].all()
+    assert road.outcomes(state, plans(state, steady(0.0, 0.0, 60), steady(6.0, 0.0, 60))).column("contacts")[k] > 0
     # Where nothing overlaps at any step, highway-env reports nothing either.
-    for k in np.flatnonzero(~driven.crashed.any(axis=1)):
-        for step in range(driven.states.shape[1]):
-            rows = np.flatnonzero(driven.there[k, step])[1:]
+    for k in np.flatnonzero(~driven.crashed.any(axis=0)):
+        for step in range(61):
+            rows = np.flatnonzero(driven.executed.active[step, k])[1:]
             mine = np.repeat(boxes(driven, k, step, 0)[None], len(rows), axis=0)
             assert not overlaps(mine, np.stack([boxes(driven, k, step, row) for row in rows])).any()
+
+
+def test_the_judge_of_our_own_roads():
+    """What follows is what highway-env says: a crash is a contact, leaving the lanes is leaving the drivable area."""
+    road = HighwayRoad("highway", vehicles=12)
+    state = road.reset(1)
+    off = np.concatenate([steady(0.0, 0.02, 12), steady(-6.0, 0.0, 38)])
+    judged = road.outcomes(state, plans(state, steady(0.0, 0.0, 50), steady(-6.0, 0.0, 50), off))
+    scores = {name: judged.column(name) for name in judged.columns}
+    assert list(scores["off_road"]) == [0.0, 0.0, 1.0]
+    assert list(scores["drivable_pdms"]) == [1.0, 1.0, 0.0]
+    assert list(scores["contacts"] > 0) == list(scores["crashed"] > 0)
+    assert scores["pdms"][0] > scores["pdms"][1] > scores["pdms"][2] == 0.0
+    speed = float(state.env.vehicle.speed)
+    assert scores["progress_m"][:2] == pytest.approx([5.0 * speed, speed**2 / 12.0 + 0.025 * speed], abs=0.2)
+    assert scores["expert_progress_m"][0] == pytest.approx(5.0 * speed, rel=0.3)
 
 
 def test_newcomers_are_the_same_for_all_candidates():
     road = HighwayRoad("intersection")
     state = road.reset(3)
-    driven = road.outcomes(state, plans(state, steady(-6.0, 0.0, 45), steady(-2.0, 0.0, 45)))
-    came = [row for row, label in enumerate(driven.labels) if not driven.there[0, 0, row]]
+    driven = road.execute(state, plans(state, steady(-6.0, 0.0, 45), steady(-2.0, 0.0, 45)))
+    there = driven.executed.active
+    came = [row for row, label in enumerate(driven.labels) if not there[0, 0, row]]
     assert came
     for row in came:
-        step = int(np.argmax(driven.there[0, :, row]))
-        assert driven.there[1, step, row]
-        assert not driven.there[1, step - 1, row]
-        np.testing.assert_array_equal(driven.states[0, step, row], driven.states[1, step, row])
+        step = int(np.argmax(there[:, 0, row]))
+        assert there[step, 1, row]
+        assert not there[step - 1, 1, row]
+        np.testing.assert_array_equal(states(driven)[0, step, row], states(driven)[1, step, row])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -234,9 +258,9 @@ def test_the_ramp_is_on_the_right_and_ends_at_an_obstacle():
 def test_plans_that_cannot_be_executed(quiet, controls, speed, word):
     road, state = quiet
     start = np.array([0.0, 0.0, 0.0, state.env.vehicle.speed + speed])
-    states = bicycle.forward(start[None], controls[None], 0.1)
+    rolled = bicycle.forward(start[None], controls[None], 0.1)
     with pytest.raises(InputError, match=word):
-        road.outcomes(state, Plans(controls[None].astype(np.float32), states.astype(np.float32)))
+        road.execute(state, Plans(controls[None].astype(np.float32), rolled.astype(np.float32)))
 
 
 def test_arguments():

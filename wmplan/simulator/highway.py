@@ -30,12 +30,16 @@ from numpy import ndarray
 
 from wmplan import bicycle
 from wmplan.errors import InputError
-from wmplan.frames import wrap_angle
+from wmplan.frames import Pose, wrap_angle
 from wmplan.plans import Plans
 from wmplan.randomness import fold_in
-from wmplan.scene import HISTORY_STEPS, STEP_S, Kind, Lights, Log, Scene, Tracks
-from wmplan.simulator.highway_maps import road_map
+from wmplan.scene import HISTORY_STEPS, STEP_S, Lights, Log, Scene, Tracks
+from wmplan.scores import Outcomes
+from wmplan.simulator.executed import Executed
+from wmplan.simulator.highway_maps import course_of, road_map
 from wmplan.simulator.highway_seen import Seen, labels, look, tabled
+from wmplan.simulator.outcome import Before, outcomes_of
+from wmplan.start import start_of
 from wmplan.windows import WindowConfig, cut
 
 KINDS = ("highway", "merge", "intersection", "roundabout")
@@ -59,18 +63,16 @@ class HighwayState:
 
 @dataclass(frozen=True)
 class Driven:
-    """K executed candidates, S = T + 1 moments of A road users, row 0 the ego; scene frame of the state, SI units.
+    """K candidates as executed, in the scene frame of the state; `labels` name the rows.
 
-    `states` are x, y, yaw, speed of the box centres, `there` who is on the road. `crashed` and `on_road` are
-    highway-env's own words of the ego: its boxes overlapped, its centre is on a lane. It has no lights.
+    The ego's `route` is the number of the nearest lane; there are no lights. `crashed` and `on_road` are highway-env's
+    own words of the ego: boxes overlapped, its centre is on a lane.
     """
 
+    executed: Executed
     labels: tuple[str, ...]
-    states: Float[ndarray, "K S A 4"]
-    there: Bool[ndarray, "K S A"]
-    sizes: Float[ndarray, "A 2"]
-    crashed: Bool[ndarray, "K S"]
-    on_road: Bool[ndarray, "K S"]
+    crashed: Bool[ndarray, "S K"]
+    on_road: Bool[ndarray, "S K"]
 
 
 class HighwayRoad:
@@ -107,7 +109,7 @@ class HighwayRoad:
             for step in range(1, HISTORY_STEPS + 1):
                 self._tick(env, draw, step - HISTORY_STEPS)
                 past.append(look(env))
-            if not env.vehicle.crashed:
+            if not past[-1].ego.crashed:
                 self._cars.take_the_wheel(env)
                 return HighwayState(env, draw, env.vehicle.heading, 0, tuple(past))
         raise InputError(f"{self.name}: key {key} gives no start without a contact in {ATTEMPTS} resets")
@@ -125,9 +127,9 @@ class HighwayRoad:
     def log(self, state: HighwayState) -> Log:
         """The last 2 s as a recording, its last step the present."""
         names = labels(state.past)
-        states, there, sizes, vehicle = tabled(state.past, names)
-        x, y, yaw, speed = np.moveaxis(states, -1, 0)
-        motion = np.stack([x, y, yaw, speed * np.cos(yaw), speed * np.sin(yaw)], axis=-1).swapaxes(0, 1)
+        table = tabled(state.past, names)
+        x, y, yaw, speed = np.moveaxis(table.states, -1, 0)
+        motion = np.stack([x, y, wrap_angle(yaw), speed * np.cos(yaw), speed * np.sin(yaw)], axis=-1).swapaxes(0, 1)
         name = f"{self.name.replace('/', '-')}-{state.key}-{state.steps}"
         return Log(
             log_id=name,
@@ -135,13 +137,7 @@ class HighwayRoad:
             dataset="highway-env",
             file=self.name,
             dt_s=STEP_S,
-            tracks=Tracks(
-                ids=names,
-                kinds=np.where(vehicle, Kind.VEHICLE, Kind.OTHER).astype(np.int8),
-                sizes=sizes.astype(np.float32),
-                states=motion,
-                valid=there.T,
-            ),
+            tracks=Tracks(names, table.kinds.astype(np.int8), table.sizes.astype(np.float32), motion, table.there.T),
             road_map=road_map(state.env.road.network, state.env.vehicle.position),
             lights=Lights.none(len(state.past)),
             recorded_ego="ego",
@@ -149,7 +145,7 @@ class HighwayRoad:
             present_step=len(state.past) - 1,
         )
 
-    def outcomes(self, state: HighwayState, plans: Plans) -> Driven:
+    def execute(self, state: HighwayState, plans: Plans) -> Driven:
         """Every candidate executed from this state, each in a copy of its own; the same drivers and the same newcomers
         meet all of them.
 
@@ -157,35 +153,70 @@ class HighwayRoad:
             InputError: controls that are not finite or beyond the bicycle's bounds, or another start speed.
         """
         _check(plans, state)
-        runs = []
-        for controls in plans.controls.astype(np.float64):
-            env, course = self._cars.copied(state.env), state.course
-            seen = [state.past[-1]]
-            for t, (accel, curvature) in enumerate(controls):
-                course = self._drive(env, state, state.steps + t + 1, course, accel, curvature)
-                seen.append(look(env))
-            runs.append(seen)
+        runs = [self._run(state, controls) for controls in plans.controls.astype(np.float64)]
         names = labels([moment for run in runs for moment in run])
         tables = [tabled(run, names) for run in runs]
-        anchor = self.scene(state).anchor
-        states = np.stack([table[0] for table in tables])
-        local = np.concatenate(
-            [
-                anchor.to_local(states[..., :2]),
-                wrap_angle(states[..., 2:3] - anchor.yaw),
-                states[..., 3:4],
-            ],
-            axis=-1,
+        states = np.stack([table.states for table in tables], axis=1)
+        anchor = _anchor(state)
+        place = anchor.to_local(states[..., :2])
+        yaw = states[..., 2] - anchor.yaw
+        egos = [[moment.ego for moment in run] for run in runs]
+        executed = Executed(
+            x=place[..., 0],
+            y=place[..., 1],
+            cos=np.cos(yaw),
+            sin=np.sin(yaw),
+            speed=states[..., 3],
+            active=np.stack([table.there for table in tables], axis=1),
+            length=np.max([table.sizes for table in tables], axis=0)[:, 0],
+            width=np.max([table.sizes for table in tables], axis=0)[:, 1],
+            kind=np.min([table.kinds for table in tables], axis=0),
+            route=np.array([[ego.lane for ego in run] for run in egos]).T,
+            s=np.array([[ego.s for ego in run] for run in egos]).T,
+            lateral=np.array([[ego.lateral for ego in run] for run in egos]).T,
+            red=np.zeros(states.shape[:2], dtype=bool),
         )
-        there = np.stack([table[1] for table in tables])
         return Driven(
-            labels=names,
-            states=np.where(there[..., None], local, 0.0),
-            there=there,
-            sizes=np.max([table[2] for table in tables], axis=0),
-            crashed=np.array([[moment.crashed[0] for moment in run] for run in runs]),
-            on_road=np.array([[moment.on_road[0] for moment in run] for run in runs]),
+            executed,
+            names,
+            crashed=np.array([[ego.crashed for ego in run] for run in egos]).T,
+            on_road=np.array([[ego.on_road for ego in run] for run in egos]).T,
         )
+
+    def outcomes(self, state: HighwayState, plans: Plans) -> Outcomes:
+        """Both driving scores of every candidate by the same judge as the simulator's own roads, and two columns more:
+        `crashed` and `off_road` (0 or 1), what highway-env itself says of the execution.
+
+        The expert whose progress counts as full is highway-env's own driver, put at the wheel in a further copy.
+        """
+        driven = self.execute(state, plans)
+        scene = self.scene(state)
+        start = start_of(scene)
+        lanes = self.log(state).road_map.seen_from(scene.anchor)  # the scene keeps only what is near at t0
+        before = Before(start.accel, start.curvature, self._expert_progress(state, plans.controls.shape[1]))
+        judged = outcomes_of(driven.executed, course_of(state.env.road.network, lanes), before, scene.scene_id)
+        own = np.stack([driven.crashed.any(axis=0), ~driven.on_road.all(axis=0)], axis=1).astype(np.float64)
+        values = np.concatenate([judged.values, own], axis=1)
+        return Outcomes(judged.scene_id, (*judged.columns, "crashed", "off_road"), values)
+
+    def _run(self, state: HighwayState, controls: Float[ndarray, "T 2"]) -> list[Seen]:
+        """Every moment of one candidate."""
+        env, course = self._cars.copied(state.env), state.course
+        seen = [state.past[-1]]
+        for t, (accel, curvature) in enumerate(controls):
+            course = self._drive(env, state, state.steps + t + 1, course, accel, curvature)
+            seen.append(look(env))
+        return seen
+
+    def _expert_progress(self, state: HighwayState, steps: int) -> float:
+        """Metres that highway-env's driver makes in so many steps from here."""
+        env = self._cars.copied(state.env)
+        self._cars.give_the_wheel(env, self.kind)
+        at = [env.vehicle.position.copy()]
+        for step in range(1, steps + 1):
+            self._tick(env, state.key, state.steps + step)
+            at.append(env.vehicle.position.copy())
+        return float(np.hypot(*np.diff(at, axis=0).T).sum())
 
     def _drive(self, env: Any, state: HighwayState, step: int, course: float, accel: float, curvature: float) -> float:
         """Moves `env` on to this step, with the ego doing this; the plan's course afterwards."""
@@ -223,6 +254,12 @@ def _load() -> ModuleType:
             f"the road highway-env needs the package {error.name}: pip install 'wmplan[highway]'"
         ) from error
     return highway_cars
+
+
+def _anchor(state: HighwayState) -> Pose:
+    """The scene frame's pose: the ego's present place, as `windows` has it."""
+    x, y, yaw = state.past[-1].states[0, :3].tolist()
+    return Pose(x, y, float(wrap_angle(yaw)))
 
 
 def _check(plans: Plans, state: HighwayState) -> None:

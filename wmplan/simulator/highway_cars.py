@@ -86,9 +86,8 @@ def make(kind: str, key: int, vehicles: int, frequency: int) -> Any:
         obstacle.label = f"obstacle{number}"
     for number, vehicle in enumerate(v for v in env.road.vehicles if v is not env.vehicle):
         vehicle.label = f"car{number}"
-    driven = driver.create_from(env.vehicle)
-    driven.label = "ego"
-    _exchange(env, driven)
+    env.vehicle.label = "ego"
+    _exchange(env, driver.create_from(env.vehicle))
     return env
 
 
@@ -96,10 +95,21 @@ def take_the_wheel(env: Any) -> None:
     """The ego becomes a plain vehicle that does as it is told, from where its driver brought it."""
     driver = env.vehicle
     ego = Ego(env.road, driver.position, driver.heading, driver.speed)
-    ego.label = "ego"
     ego.action = dict(driver.action)
-    ego.crashed = driver.crashed
+    ego.goal = (driver.target_speed, driver.route[-1][1] if driver.route else None)
     _exchange(env, ego)
+
+
+def give_the_wheel(env: Any, kind: str) -> None:
+    """The opposite: highway-env's driver goes on from where the ego is, to where it wanted to go, at its own pace."""
+    ego = env.vehicle
+    speed, destination = ego.goal
+    driver = ENVIRONMENTS[kind][1](env.road, ego.position, ego.heading, ego.speed, target_speed=speed)
+    if destination is not None:
+        driver.plan_route_to(destination)
+    driver.action = dict(ego.action)
+    driver.crashed = ego.crashed
+    _exchange(env, driver)
 
 
 def copied(env: Any) -> Any:
@@ -138,6 +148,7 @@ def steer(ego: Any, course: float) -> float:
 
 def _exchange(env: Any, new: Any) -> None:
     old = env.vehicle
+    new.label = old.label
     env.road.vehicles[env.road.vehicles.index(old)] = new
     env.controlled_vehicles = [new]
 

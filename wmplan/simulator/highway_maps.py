@@ -9,6 +9,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from wmplan.scene import Feature, RoadMap
+from wmplan.simulator.outcome import Course
+from wmplan.simulator.road_geometry import RoadGeometry
 
 SPACING_M = 1.0
 """Distance between points of a curved lane: on the tightest ring (20 m) a chord is off by 6 mm."""
@@ -45,6 +47,20 @@ def road_map(network: Any, ego: Float[ndarray, "2"]) -> RoadMap:
         if node == start and np.hypot(*(first - last)) <= JOIN_M
     ]
     return RoadMap.build(features, links)
+
+
+def course_of(network: Any, lanes: RoadMap) -> Course:
+    """What judging needs: every lane is a route of its own, numbered as the network lists them. `lanes` is the whole
+    map of `road_map`, in the frame of what is judged. Conflict areas are the lanes inside an intersection."""
+    index = list(network.lanes_dict().items())
+    inside = [begin.startswith("ir") and end.startswith("il") for (begin, end, _), _ in index]
+    return Course(
+        RoadGeometry(lanes),
+        arc=np.zeros((len(index), 1)),
+        limit=np.array([[float(lane.speed_limit)] for _, lane in index]),
+        stop=np.where(inside, -1.0, 0.0),
+        clear=np.where(inside, 1e4, 0.0),
+    )
 
 
 def mirrored(points: Float[ndarray, "... 2"]) -> Float[ndarray, "... 2"]:
