@@ -19,7 +19,8 @@ class Drivers(NamedTuple):
     """Parameters of A road users.
 
     IDM: time gap (s), standstill gap (m), acceleration and comfortable deceleration (m/s2), the factor by which each
-    likes to exceed the speed limit (0: stands for good). `reaction`: delay in steps. MOBIL: `politeness` and `threshold` (m/s2).
+    likes to exceed the speed limit (0: stands for good). `reaction`: delay in steps. MOBIL: `politeness`, `threshold`
+    (m/s2).
     `critical_gap`: seconds that whoever has right of way must be away before one goes.
     """
 
