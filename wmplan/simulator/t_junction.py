@@ -36,12 +36,11 @@ CROSSWALK_M = 3.0
 
 @dataclass(frozen=True)
 class _Shape:
-    """The main road lies along x, the side road comes from -y. Lanes of the main road in each direction, of the side
-    road towards it; lane width, width of the strip for bicycles (0: none), radius of the kerbs and of left turns (m);
+    """The main road lies along x, the side road comes from -y. Lanes of the main road in each direction;
+    lane width, width of the strip for bicycles (0: none), radius of the kerbs and of left turns (m);
     speed limits (m/s)."""
 
     lanes: int
-    side_lanes: int
     width: float
     strip: float
     kerb: float
@@ -57,7 +56,7 @@ class _Shape:
     @property
     def reach(self) -> float:
         """From the middle to where lanes begin to part."""
-        return max(self.radius("right_on") + self.side_lanes * self.width, self.left) + 2.0
+        return max(self.radius("right_on") + self.width, self.left) + 2.0
 
     @property
     def depth(self) -> float:
@@ -76,10 +75,6 @@ class _Shape:
             return self.kerb + 0.5 * self.width
         return min(self.left, 0.5 * self.width + self.edge + LINE_M + 1.0) if name == "left_on" else self.left
 
-    def side_lane(self, way: int) -> float:
-        """x of the lane from which the side road turns left (1) or right (-1)."""
-        return (self.side_lanes - 0.5 if way == -1 else 0.5) * self.width
-
 
 def t_junction(seed: int) -> SimMap:
     """A two-way main road with 1 or 2 lanes a direction, limit 8 to 16 m/s, and a side road that gives way.
@@ -93,7 +88,6 @@ def t_junction(seed: int) -> SimMap:
     draw = np.random.default_rng(fold_in(seed, "t_junction"))
     shape = _Shape(
         lanes=int(draw.integers(1, 3)),
-        side_lanes=int(draw.integers(1, 3)),
         width=draw.uniform(3.0, 3.6),
         strip=draw.uniform(1.5, 1.9) * int(draw.uniform() < 0.6),
         kerb=draw.uniform(5.0, 9.0),
@@ -140,12 +134,12 @@ def t_junction(seed: int) -> SimMap:
 def _connectors(shape: _Shape) -> dict[str, Points]:
     """The paths of those who turn, from where lanes part to where they are one again. `off`: off the main road."""
     half, outer, reach, depth = 0.5 * shape.width, shape.outer, shape.reach, shape.depth
-    out, left_on, right_on = (-half, -depth), (shape.side_lane(1), -depth), (shape.side_lane(-1), -depth)
+    out, coming = (-half, -depth), (half, -depth)
     corners = {
         "right_off": ((-reach, -outer), (-half, -outer), out),
         "left_off": ((reach, half), (-half, half), out),
-        "right_on": (right_on, (right_on[0], -outer), (reach, -outer)),
-        "left_on": (left_on, (left_on[0], half), (-reach, half)),
+        "right_on": (coming, (half, -outer), (reach, -outer)),
+        "left_on": (coming, (half, half), (-reach, half)),
     }
     return {
         name: join(np.array([begin]), rounded(begin, corner, end, shape.radius(name)), np.array([end]))
@@ -183,7 +177,7 @@ def _cyclist(shape: _Shape, direction: int, draw: Generator) -> Route:
 
 def _people(shape: _Shape, draw: Generator) -> list[Route]:
     y = -(shape.depth + 0.5 * CROSSWALK_M)
-    return walks(draw, (-shape.width, y), (shape.side_lanes * shape.width, y), 0.4 * CROSSWALK_M)
+    return walks(draw, (-shape.width, y), (shape.width, y), 0.4 * CROSSWALK_M)
 
 
 def _spawns(shape: _Shape, routes: list[Route], cyclists: tuple[int, ...], people: tuple[int, int]) -> list[Spawn]:
@@ -192,9 +186,7 @@ def _spawns(shape: _Shape, routes: list[Route], cyclists: tuple[int, ...], peopl
     turns = {n - 1: (right_off,), n: (left_off,)}
     spawns = [Spawn((i, *turns.get(i, ())), parts - 170.0, parts - 5.0, ego=True) for i in range(2 * n)]
     spawns += [Spawn((i,), MAIN_M + shape.reach + 5.0, MAIN_M + shape.reach + 75.0, ego=False) for i in range(2 * n)]
-    waiting = [(left_on, right_on)] if shape.side_lanes == 1 else [(left_on,), (right_on,)]
-    line = min(routes[left_on].stop, routes[right_on].stop)
-    spawns += [Spawn(on, line - 110.0, SIDE_M - 2.0, ego=True) for on in waiting]
+    spawns.append(Spawn((left_on, right_on), SIDE_M - 110.0, SIDE_M - 2.0, ego=True))
     spawns.append(Spawn((right_off,), routes[right_off].clear + 10.0, routes[right_off].clear + 80.0, ego=False))
     spawns += [Spawn((i,), MAIN_M - 100.0, MAIN_M + 10.0, ego=False) for i in cyclists]
     return [*spawns, Spawn(people, 0.0, SIDEWALK_M - 0.5, ego=False)]
@@ -207,24 +199,20 @@ def _links(shape: _Shape) -> list[tuple[str, str]]:
     return [
         *straight,
         *((f"in e{last}", "right_off"), ("right_off", "out s"), ("in w0", "left_off"), ("left_off", "out s")),
-        *(("in s1", "left_on"), ("left_on", "out w0"), ("in s-1", "right_on"), ("right_on", f"out e{last}")),
-        *((("in s1", "right_on"),) if shape.side_lanes == 1 else ()),
+        *(("in s", "left_on"), ("left_on", "out w0"), ("in s", "right_on"), ("right_on", f"out e{last}")),
     ]
 
 
 def _features(shape: _Shape, connectors: dict[str, Points]) -> list[tuple[Feature, str, Points]]:
     """Lanes, their areas, the strips for bicycles, the mouth of the side road, lines, crosswalk and kerbs."""
     width, reach, depth, edge = shape.width, shape.reach, shape.depth, shape.edge
-    beside = shape.side_lanes * width
     lanes: dict[str, Points] = dict(connectors)
     for d, sign in (("e", 1.0), ("w", -1.0)):
         for i in range(shape.lanes):
             y = -(i + 0.5) * width
             for name, low, high in (("in", -MAIN_M, -reach), ("on", -reach, reach), ("out", reach, MAIN_M)):
                 lanes[f"{name} {d}{i}"] = sign * np.array([[low, y], [high, y]])
-    for way in (1, -1)[: shape.side_lanes]:
-        x = shape.side_lane(way)
-        lanes[f"in s{way}"] = np.array([[x, -depth - SIDE_M], [x, -depth]])
+    lanes["in s"] = np.array([[0.5 * width, -depth - SIDE_M], [0.5 * width, -depth]])
     lanes["out s"] = np.array([[-0.5 * width, -depth], [-0.5 * width, -depth - SIDE_M]])
     features: list[tuple[Feature, str, Points]] = []
     for name, path in lanes.items():
@@ -232,7 +220,7 @@ def _features(shape: _Shape, connectors: dict[str, Points]) -> list[tuple[Featur
     r = shape.kerb
     mouth = join(
         arc((-width - r, -edge - r), r, 0.5 * np.pi, 0.0, FINE_BEND),
-        arc((beside + r, -edge - r), r, np.pi, 0.5 * np.pi, FINE_BEND),
+        arc((width + r, -edge - r), r, np.pi, 0.5 * np.pi, FINE_BEND),
     )
     features.append((Feature.DRIVABLE, "mouth", mouth))
     lines = [(0.0, "middle", reach)] + [
@@ -250,14 +238,13 @@ def _features(shape: _Shape, connectors: dict[str, Points]) -> list[tuple[Featur
         for sign in (1.0, -1.0):
             line = np.array([[sign * gap, y], [sign * MAIN_M, y]])
             features.append((Feature.ROAD_LINE, f"line {name} {sign:g}", resample(line)))
-    for i in range(shape.side_lanes):
-        line = np.array([[i * width, -depth - CROSSWALK_M], [i * width, -depth - SIDE_M]])
-        features.append((Feature.ROAD_LINE, f"line s{i}", resample(line)))
-    walk = np.array([[-width, -depth], [beside, -depth]])
+    side = np.array([[0.0, -depth - CROSSWALK_M], [0.0, -depth - SIDE_M]])
+    features.append((Feature.ROAD_LINE, "line side", resample(side)))
+    walk = np.array([[-width, -depth], [width, -depth]])
     features.append((Feature.CROSSWALK, "walk", area(walk, 0.0, CROSSWALK_M)))
     ends = [
         (np.array([[-MAIN_M, 0.0]]), edge + 0.5),
         (np.array([[MAIN_M, 0.0]]), edge + 0.5),
-        (np.array([[0.5 * (beside - width), -depth - SIDE_M]]), 0.5 * (beside + width) + 0.5),
+        (np.array([[0.0, -depth - SIDE_M]]), width + 0.5),
     ]
     return features + kerbs(features, ends)
