@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,9 @@ from wmplan.errors import InputError
 if TYPE_CHECKING:
     from experiments.prepared import Study
     from experiments.scoring import Scorer
-    from wmplan.plans import Plans
+    from wmplan.plans import Plans, Start
     from wmplan.scene import Future, Scene
+    from wmplan.scores import Outcomes
 
 OUTCOMES = "outcomes.parquet"
 AGREEMENT = "agreement.json"
@@ -37,6 +38,10 @@ LOG_REPLAY = "log_replay"
 class AgreementConfig:
     """How the ranking is held against what really happened."""
 
+    road: Literal["auto", "log", "reactive"] = "auto"
+    """What plans are executed on: `log` (everybody else does what the log recorded), `reactive` (they react: in the
+    simulated world that a scene was taken from, or on a road made of a recorded scene), `auto` (reactive for simulated
+    logs, else the log)."""
     distances: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0)
     """Perturbed plans end this far from where the executed plan ends, in metres: one bin each."""
     each: int = 4
@@ -166,7 +171,7 @@ def compare_scene(study: Study, scene: Scene, future: Future, scorer: Scorer) ->
     from wmplan.plans import Plans
     from wmplan.randomness import fold_in
     from wmplan.ranking import Verdict
-    from wmplan.scores import outcome_labels, real_outcome
+    from wmplan.scores import outcome_labels
     from wmplan.start import start_of
 
     config = study.config
@@ -188,12 +193,16 @@ def compare_scene(study: Study, scene: Scene, future: Future, scorer: Scorer) ->
         return Compared(pd.DataFrame(), drove.reason)
     pool = Plans.concatenate(plans)
     judged = scorer.composite.judge(scorer.scene(scene).terms(pool))
-    real = real_outcome(scene, future, pool, start)
+    try:
+        road, real = what_happens(config.agreement.road, scene, future, pool, start)
+    except InputError as error:
+        return Compared(pd.DataFrame(), str(error))
     labels = outcome_labels(scene, future, config.horizon_s)
     rows = pd.DataFrame(about, columns=["kind", "planner", "distance_m"])
     rows.insert(0, "scene_id", scene.scene_id)
     rows.insert(1, "group", scene.group)
     rows.insert(2, "dataset", scene.dataset)
+    rows.insert(3, "road", road)
     rows["cost"] = judged.total
     rows["verdict"] = [Verdict(v).word for v in judged.verdict]
     for name, label in (("hard_braking", labels.hard_braking), ("short_ttc", labels.short_ttc)):
@@ -202,6 +211,26 @@ def compare_scene(study: Study, scene: Scene, future: Future, scorer: Scorer) ->
     for name in real.columns:
         rows[f"real_{name}"] = real.column(name)
     return Compared(rows, "" if drove.plan is not None else drove.reason)
+
+
+def what_happens(
+    road: Literal["auto", "log", "reactive"], scene: Scene, future: Future, plans: Plans, start: Start
+) -> tuple[str, Outcomes]:
+    """The road that the plans were executed on, `log` or `reactive`, and what they came to there.
+
+    Raises:
+        InputError: a scene that cannot become a road, with the reason.
+    """
+    from wmplan.scores import real_outcome
+
+    replayed = real_outcome(scene, future, plans, start)
+    if road == "log" or (road == "auto" and scene.dataset != "simulator"):
+        return "log", replayed
+    from wmplan.simulator.live import live, outcomes
+
+    alive = live(scene, future)
+    expert = float(replayed.column("expert_progress_m")[0])
+    return "reactive", outcomes(alive, alive.execute(plans), start, expert)
 
 
 def scene_groups(study: Study) -> pd.DataFrame:

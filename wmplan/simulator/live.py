@@ -27,6 +27,10 @@ from wmplan.simulator.state import State
 from wmplan.simulator.truth import execute
 
 
+PLANS_TOGETHER = 32
+"""Plans are executed in multiples of so many (the last one is repeated), so that nothing is compiled for a number."""
+
+
 @dataclass(frozen=True)
 class LiveScene:
     """A scene that goes on. `anchor` is the scene frame's pose in the frame of the road."""
@@ -43,7 +47,9 @@ class LiveScene:
         Raises:
             InputError: plans that are not finite or beyond the bicycle's bounds.
         """
-        done = execute(self.network, self.state, plans.controls).numpy()
+        count = -len(plans) % PLANS_TOGETHER
+        padded = np.concatenate([plans.controls, np.repeat(plans.controls[-1:], count, axis=0)])
+        done = execute(self.network, self.state, padded).numpy().select(slice(0, len(plans)))
         places = np.stack([done.x, done.y], axis=-1)
         headings = np.stack([done.cos, done.sin], axis=-1)
         seen, turned = self.anchor.to_local(places), self.anchor.rotate_to_local(headings)
