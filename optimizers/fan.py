@@ -200,4 +200,4 @@ def _turn(before: Path, path: Path) -> Float[Array, "J P"]:
     dot = before.cos * path.cos + before.sin * path.sin
     square = cross * cross
     series = cross * (1.0 + square * (1 / 6 + square * (3 / 40 + square * (15 / 336 + square * (105 / 3456)))))
-    return jnp.where(dot > SHARPEST_COS, series, jnp.sign(cross) * (0.5 * jnp.pi))
+    return jnp.where(dot > SHARPEST_COS, series, jnp.where(cross < 0.0, -0.5 * jnp.pi, 0.5 * jnp.pi))

@@ -9,7 +9,7 @@ from experiments.bench import lattice, lattice_task
 from wmplan.errors import InputError
 
 # Frenetix differentiates its own spline of the polyline, whose second derivative at the start is off by a little.
-APART_M = {0.0: 0.005, 1 / 60: 0.06, -1 / 40: 0.06}
+APART_M = {0.0: 1e-4, 1 / 60: 0.06, -1 / 40: 0.09}
 
 
 @pytest.mark.parametrize("curvature", sorted(APART_M))

@@ -11,8 +11,8 @@ from planning_cases import arc_start, straight_start
 
 from optimizers import Limits, make
 from optimizers.axes import ABSOLUTE, Axes, design
-from optimizers.fan import Fan, FanConfig, fan
-from optimizers.frenet import seen_from_route
+from optimizers.fan import Fan, FanConfig, Path, _turn, along, fan
+from optimizers.frenet import quintic, seen_from_route
 from optimizers.lattice import Lattice, LatticeConfig, _to_the_end
 from optimizers.motion import motion_of
 from wmplan.contracts import Infeasible
@@ -253,9 +253,36 @@ def test_candidate_that_is_not_finite_is_never_drivable():
     assert int(found.infeasible[0]) & Infeasible.LATERAL_ACCEL
 
 
-def test_route_that_turns_back_is_no_way_on():
-    """The route doubles back at a point: a heading that jumps by more than 60 degrees is a turn that no car makes."""
-    route = np.stack([20.0 - np.abs(np.arange(64) - 20.0), np.zeros(64)], axis=1)
-    route[21:, 1] = 0.3
-    found = fan(CONFIG, motion_of(dataclasses.replace(straight_start(), route=np.float32(route))), one(3.0, 12.0, 0.0))
-    assert int(found.infeasible[0]) & Infeasible.CURVATURE
+def test_turn_between_headings():
+    """Right within a step's reach; a jump by more than 60 degrees, to the very opposite too, is no zero."""
+    angle = np.array([0.0, 1e-3, -0.2, 0.4, -0.6, 1.04, 1.06, -2.0, 3.1, np.pi], np.float32)
+    at = [
+        Path(*(jnp.asarray(v)[None] for v in (0 * a, 0 * a, np.cos(a), np.sin(a), 0 * a))) for a in (0 * angle, angle)
+    ]
+    found = np.asarray(_turn(*at))[0]
+    np.testing.assert_allclose(found[:3], angle[:3], atol=1e-6)
+    np.testing.assert_allclose(found[3:6], angle[3:6], atol=0.012)
+    assert (np.abs(found[6:]) > 1.0).all()
+
+
+@pytest.mark.parametrize("radius", [30.0, -45.0])
+def test_projection_onto_a_circle_is_exact(radius):
+    """Beside a circular route the plane's polar coordinates are the Frenet frame's."""
+    start = arc_start(radius, speed=8.0, offset_m=-0.5)
+    motion = motion_of(start)
+    seen = seen_from_route(motion)
+    wanted = axes([2.0, 3.0], [5.0, 9.0], [-2.0, 1.0])
+    found = fan(CONFIG, motion, wanted)
+    profile = along(CONFIG, motion, seen, wanted)
+    end, time = jnp.asarray(wanted.end)[None], jnp.arange(1, 31)[:, None] * jnp.float32(0.1)
+    slope, bend = seen.slope * seen.speed, seen.bend * seen.speed**2 + seen.slope * seen.accel
+    drift, fade = quintic(slope[None, None], bend[None, None], end, time)
+    s = np.asarray(profile.s)[1:]
+    for j, offset in enumerate((-2.0, 1.0)):
+        mine = slice(4 * j, 4 * j + 4)
+        d = np.asarray(offset + drift.offset + (seen.offset - offset) * fade.offset)
+        x, y = np.asarray(found.path.x)[:, mine], np.asarray(found.path.y)[:, mine]
+        left = radius - np.sign(radius) * np.hypot(x, y - radius + 0.5)
+        np.testing.assert_allclose(left, d, atol=3e-3)
+        turned = np.arctan2(x, np.sign(radius) * (radius - 0.5 - y))
+        np.testing.assert_allclose(abs(radius) * turned, s, atol=2e-2)
