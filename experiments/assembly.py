@@ -157,11 +157,11 @@ def check_planners(config: StudyConfig) -> None:
 
 
 @functools.cache
-def terms_cache(folder: Path | None) -> TermsCache | NoCache:
+def terms_cache(folder: Path | None, max_bytes: int) -> TermsCache | NoCache:
     """The store of imagined terms in this folder, opened once a process; one that holds nothing where there is none."""
     from rollout_cache import open_cache
 
-    return open_cache(None if folder is None else folder / "terms")
+    return open_cache(None if folder is None else folder / "terms", max_bytes)
 
 
 def use_compilation_cache(folder: Path | None) -> None:

@@ -58,6 +58,24 @@ COMMANDS = {
             positional="run",
         ),
         Command(
+            "cache info",
+            "experiments.cache:CacheInfoConfig",
+            "experiments.cache:run_info",
+            "what the rollout cache holds",
+        ),
+        Command(
+            "cache verify",
+            "experiments.cache:CacheVerifyConfig",
+            "experiments.cache:run_verify",
+            "read the rollout cache through: every checksum",
+        ),
+        Command(
+            "cache prune",
+            "experiments.cache:CachePruneConfig",
+            "experiments.cache:run_prune",
+            "make the rollout cache smaller, oldest first",
+        ),
+        Command(
             "bench study",
             "experiments.bench.study:StudyBench",
             "experiments.bench.study:run",

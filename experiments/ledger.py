@@ -41,6 +41,8 @@ class Decision:
     candidates: int = 0
     infeasible: int = 0
     nonfinite: int = 0
+    raced_out: int = 0
+    """Candidates that left a race before its end: scored with fewer samples, compared with nothing, never chosen."""
     refused: int = 0
     downweighted: int = 0
     trusted: int = 0
@@ -62,6 +64,10 @@ class Timing:
     """Candidates whose futures were imagined."""
     cached: int
     """Candidates whose terms were found in the rollout cache."""
+    steps_asked: int
+    """Rollout steps (candidate x sample x 0.5 s) that scoring every candidate at all samples takes."""
+    steps_imagined: int
+    """Rollout steps that were computed: shared prefixes once, nothing that was cached, nothing after a lost race."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ def schema(term_columns: Sequence[str]) -> pa.Schema:
         ("round", pa.int32()),
         ("row", pa.int32()),
         ("label", pa.string()),
+        ("samples", pa.int32()),
         ("infeasible", pa.int32()),
         ("accel", controls),
         ("curvature", controls),

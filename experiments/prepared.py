@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from experiments.study import StudyConfig
 
 CONFIG = "config.json"
-IRRELEVANT = ("name", "workers", "out", "cache", "tracking_uri", "experiment", "mlflow", "report", "overwrite")
+IRRELEVANT = (
+    "name", "workers", "out", "cache", "cache_gib", "memory_mib", "tracking_uri", "experiment", "mlflow", "report",
+    "overwrite",
+)  # fmt: skip
 """Fields that cannot change a result."""
 
 
@@ -54,6 +57,7 @@ def prepare(config: StudyConfig) -> Study:
         InputError: logs, model, optimizers or baselines that do not exist; a run folder that holds another study.
     """
     from experiments.logs import resolve_store
+    from experiments.scoring import rows_within
     from wmplan.store import SceneStore
 
     check(config)
@@ -67,6 +71,7 @@ def prepare(config: StudyConfig) -> Study:
         raise InputError(f"{store_path}: no scenes of split {config.logs.split or 'any'!r}, expected at least one")
     model_spec = assembly.model_spec(config.model)
     model = assembly.build_model(model_spec, config.horizon_s)
+    rows_within(config.memory_mib * 2**20, model, config.samples)
     composite = assembly.build_composite(model_spec, config.horizon_s, config.weights)
     digests = {
         "data": store.digest,
@@ -90,6 +95,8 @@ def check(config: StudyConfig) -> None:
     for name, bound in least.items():
         if getattr(config, name) < bound:
             raise InputError(f"study: {name} is {getattr(config, name)}, expected at least {bound}")
+    if not config.cache_gib > 0.0:
+        raise InputError(f"study: cache_gib is {config.cache_gib}, expected more than 0 (cache= turns the cache off)")
     if not 0.5 <= config.horizon_s <= 8.0 or (2.0 * config.horizon_s) % 1.0:
         raise InputError(f"study: horizon_s is {config.horizon_s}, expected a multiple of 0.5 between 0.5 and 8")
     assembly.check_planners(config)

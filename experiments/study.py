@@ -35,6 +35,9 @@ class StudyConfig:
     """Further settings of single optimizers as their configs name them, e.g. cem.rounds=8,mppi.effective_samples=8."""
     samples: int = 4
     """Imagined futures per candidate (M), drawn with the same noise for all candidates of a scene."""
+    racing: bool = False
+    """Race the candidates of a round: one sample for all, two for the better half, up to `samples`. Saves about half
+    of the imagination and may miss the best candidate; what left a race has no cost in the ledger."""
     horizon_s: float = 3.0
     """Length of plans and of imagination in seconds, a multiple of 0.5."""
     seed: int = 0
@@ -49,6 +52,10 @@ class StudyConfig:
     """Folder of the results; empty = runs/<name>-<digest of everything that shapes the result>."""
     cache: str = "runs/cache"
     """Folder of what can be made again: imagined terms, compiled planners, ingested logs; empty = imagine anew."""
+    cache_gib: float = 8.0
+    """Most that imagined terms may take on disk, GiB; the scenes used longest ago make room."""
+    memory_mib: int = 256
+    """Most memory that imagination may take in each worker, MiB; results do not depend on it."""
     tracking_uri: str = ""
     """MLflow server or store; empty = SQLite file inside the results folder."""
     experiment: str = "wmplan"

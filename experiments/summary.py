@@ -87,9 +87,10 @@ def show(run: Path, seconds: float) -> None:
     console.print(table)
     for text in headlines_text(agreement):
         console.print(text, highlight=False)
-    imagined = int(pd.read_parquet(run / TIMINGS)["imagined"].sum())
-    rows = sum(pd.read_parquet(run / PER_SCENE)["candidates"])
+    timings, rows = pd.read_parquet(run / TIMINGS), sum(pd.read_parquet(run / PER_SCENE)["candidates"])
+    imagined, asked, steps = (int(timings[name].sum()) for name in ("imagined", "steps_asked", "steps_imagined"))
     console.print(f"{rows} candidates, {imagined} of them imagined, the rest from the cache; {seconds:.0f} s in all")
+    console.print(f"{asked} imagined steps asked for, {steps} computed")
     for name in ("report.html", LEDGER, PER_SCENE, "agreement.json", "mlflow.db"):
         if (run / name).exists():
             console.print(f"  {run / name}", highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from experiments.ledger import Decision, SceneResult, Timing, write_shard
 from experiments.prepared import Study
 from experiments.processes import one_line
 from experiments.rank_scene import decide
-from experiments.scoring import Scorer
+from experiments.scoring import Count, Scorer
 from wmplan.sealed import SealedFutures
 from wmplan.start import start_of
 from wmplan.store import SceneStore
@@ -47,7 +47,7 @@ def planning(study: Study) -> Callable[[str], Planned]:
         timings: list[Timing] = []
         for planner in study.planners:
             began = time.perf_counter()
-            scorer.count.imagined = scorer.count.cached = 0
+            scorer.count = Count()
             try:
                 decision, rows = decide(scene, start, planner, desk.planners[planner], scorer, study.config.seed)
                 tables.append(rows)
@@ -55,7 +55,7 @@ def planning(study: Study) -> Callable[[str], Planned]:
                 decision = Decision(scene_id, planner, "failed", one_line(error))
             decisions.append(decision)
             seconds = time.perf_counter() - began
-            timings.append(Timing(scene_id, planner, seconds, scorer.count.imagined, scorer.count.cached))
+            timings.append(Timing(scene_id, planner, seconds, **asdict(scorer.count)))
         rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
         write_shard(
             study.run, study.digest, study.columns, SceneResult(scene_id, rows, tuple(decisions), tuple(timings))
@@ -93,4 +93,6 @@ def open_scorer(study: Study) -> Scorer:
     config = study.config
     model = assembly.build_model(study.model, config.horizon_s)
     composite = assembly.build_composite(study.model, config.horizon_s, config.weights)
-    return Scorer(model, composite, assembly.terms_cache(study.cache), config.seed, config.samples)
+    cache = assembly.terms_cache(study.cache, round(config.cache_gib * 2**30))
+    memory = config.memory_mib * 2**20
+    return Scorer(model, composite, cache, config.seed, config.samples, memory, config.racing)

@@ -7,15 +7,15 @@ costs time, never a wrong number.
 
 from pathlib import Path
 
-from rollout_cache.evaluate import evaluate_cached
+from rollout_cache.evaluate import Compute, evaluate_cached
 from rollout_cache.keys import KeyParts, term_keys
 from rollout_cache.maintain import CacheInfo, info, prune, verify
 from rollout_cache.stats import CacheStats, NoCache
 from rollout_cache.store import TermsCache
 
 __all__ = [
-    "CacheInfo", "CacheStats", "KeyParts", "NoCache", "TermsCache", "evaluate_cached", "info", "open_cache", "prune",
-    "term_keys", "verify",
+    "CacheInfo", "CacheStats", "Compute", "KeyParts", "NoCache", "TermsCache", "evaluate_cached", "info", "open_cache",
+    "prune", "term_keys", "verify",
 ]  # fmt: skip
 
 

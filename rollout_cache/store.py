@@ -107,11 +107,10 @@ class TermsCache:
         self.close()
 
     def _read(self, keys: list[bytes], columns: int | None) -> list[Float32[ndarray, "_N"] | None]:
-        for name in dict.fromkeys(key[:SHARD_BYTES] for key in keys):
-            self._refresh(name)
+        held = {name: self._refreshed(name) for name in dict.fromkeys(key[:SHARD_BYTES] for key in keys)}
         found: list[Float32[ndarray, "_N"] | None] = []
         for key in keys:
-            row = self._shard(key[:SHARD_BYTES]).rows.get(key[SHARD_BYTES:])
+            row = held[key[:SHARD_BYTES]].rows.get(key[SHARD_BYTES:])
             if row is not None and columns is not None and len(row) != columns:
                 self.stats.damaged += 1
                 row = None
@@ -121,8 +120,8 @@ class TermsCache:
         self.stats.misses += len(keys) - hits
         return found
 
-    def _refresh(self, name: bytes) -> None:
-        """Learn what is in this shard's file by now, and mark it as used."""
+    def _refreshed(self, name: bytes) -> Shard:
+        """The shard with what is in its file by now; the file is marked as used."""
         known = name in self._shards
         shard = self._shard(name)
         try:
@@ -132,10 +131,11 @@ class TermsCache:
                     os.utime(shard.path)
         except OSError as error:
             self._give_up(error)
-            return
+            return shard
         if damaged:
             self.stats.damaged += damaged
             log.warning("%s: %d damaged places dropped, they are computed again", shard.path, damaged)
+        return shard
 
     def _shard(self, name: bytes) -> Shard:
         if name not in self._shards:

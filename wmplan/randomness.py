@@ -20,17 +20,19 @@ def fold_in(seed: int, *parts: str | int) -> int:
 class NoiseBank:
     """The noise of M imagined samples, shared by all candidates of a scene (common random numbers).
 
-    Sample `m` draws the same numbers whatever M is, so racing with M = 1, 2, 4 reuses its first samples.
+    Sample `m` draws the same numbers whatever M is, so racing with M = 1, 2, 4 reuses its first samples: a bank whose
+    `first` is 2 holds the samples from the third on.
     """
 
     seed: int
     samples: int
+    first: int = 0
 
     def uniform(self, purpose: str, step: int, shape: tuple[int, ...]) -> Float32[ndarray, "M ..."]:
         """Uniform draws in [0, 1), one block of `shape` a sample."""
         draws = [
             np.random.default_rng(fold_in(self.seed, purpose, step, m)).random(shape, dtype=np.float32)
-            for m in range(self.samples)
+            for m in range(self.first, self.first + self.samples)
         ]
         return np.stack(draws)
 

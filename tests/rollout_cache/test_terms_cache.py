@@ -194,6 +194,13 @@ def test_verify_drops_what_is_damaged_and_what_killed_processes_left(tmp_path):
     assert not left.exists()
 
 
+def test_more_scenes_at_once_than_are_kept_in_memory(tmp_path):
+    keys = keys_of(60, shards=30)
+    with TermsCache(tmp_path) as cache:
+        cache.store(keys, rows_of(keys))
+        assert np.array_equal(cache.lookup(keys, 9)[1], rows_of(keys))
+
+
 def test_a_row_of_another_width_is_no_hit(tmp_path):
     keys = keys_of(1)
     with TermsCache(tmp_path) as cache:

@@ -124,4 +124,4 @@ def scene_latents(noise: NoiseBank, values: int) -> Int[Tensor, "M"]:
     The order comes from sample 0's draws alone, so the first samples are the same whatever M is.
     """
     order = np.argsort(NoiseBank(noise.seed, 1).uniform("scene latent", 0, (values,))[0], kind="stable")
-    return torch.from_numpy(order[np.arange(noise.samples) % values])
+    return torch.from_numpy(order[np.arange(noise.first, noise.first + noise.samples) % values])

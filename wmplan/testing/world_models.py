@@ -52,6 +52,9 @@ def _check_scene(model: WorldModel, raster: SceneRaster, plans: Plans, samples: 
         part = model.imagine(context, plans, NoiseBank(11, fewer))
         prefix = Imagined(whole.occupancy[:, :fewer], whole.velocity[:, :fewer], whole.latents[:, :fewer], whole.grid)
         _same(prefix, part, f"{name}: with {fewer} samples they are not the first {fewer} of {samples}")
+        rest = model.imagine(context, plans, NoiseBank(11, samples - fewer, first=fewer))
+        last = Imagined(whole.occupancy[:, fewer:], whole.velocity[:, fewer:], whole.latents[:, fewer:], whole.grid)
+        _same(last, rest, f"{name}: samples from {fewer} on are not the last of {samples}")
     _same(whole, model.imagine(context, plans, NoiseBank(11, samples)), f"{name}: imagined twice, other bytes")
     if not reactive:
         _same(whole, _rows(whole, [0] * count), f"{name}: the plans matter, though reactive=False was claimed")
