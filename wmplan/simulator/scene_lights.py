@@ -70,8 +70,16 @@ def ruling(line: Float[ndarray, "N 2"], length: float, seen: Seen, pieces: list[
         if len(piece) < 2 or path.distance(at) > 2.0 * OFF_M:
             continue
         stop = float(path.line_locate_point(at))
-        away = shapely.distance(path, shapely.points(piece))
-        if not 0.0 < stop < path.length or away.mean() > OFF_M or _direction(path, stop) @ _chord(piece) < ALONG:
+        places = shapely.points(piece)
+        reached = shapely.line_locate_point(path, places)
+        # What lies behind the path's beginning, or beyond its end, says nothing.
+        away = shapely.distance(path, places)[(reached > 0.0) & (reached < path.length)]
+        if (
+            len(away) < 2
+            or not 0.0 < stop < path.length
+            or away.mean() > OFF_M
+            or _direction(path, stop) @ _chord(piece) < ALONG
+        ):
             continue
         best[row] = (stop, float(away.mean()))
     # Lanes that part at one point: the one that the path follows best.

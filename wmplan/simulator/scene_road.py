@@ -17,7 +17,7 @@ from numpy import ndarray
 from wmplan.boxes import overlaps
 from wmplan.errors import InputError
 from wmplan.real_road import LANE_WIDTH_M, RealRoad
-from wmplan.scene import FUTURE_STEPS, STEP_S, Future, Kind, RoadMap, Scene, Tracks
+from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, STEP_S, Future, Kind, RoadMap, Scene
 from wmplan.simulator.layout import Points, Route, SimMap
 from wmplan.simulator.scene_lights import Rule, Seen, beside, closed, ruling, seen_lights, settled, signal_of
 from wmplan.simulator.scene_paths import (
@@ -51,6 +51,8 @@ EGO_ACCEL_MPS2 = 3.0
 TOUCH_M = 0.5
 """Boxes that overlap deeper than this at t0, one of which moves, are no recording of a moment; labels do touch by some
 decimetres."""
+HELD_M = 0.05
+"""Who stands for good stands at the end of its route, this far ahead of its front: nothing can move it on."""
 FARTHEST_M = 1.0
 """No route is farther from what the log shows than this, save those that are too short to have a direction."""
 
@@ -107,7 +109,7 @@ class SceneRoad:
     start: StartRows
     rows: int
     left_out: LeftOut
-    agents: Int[ndarray, "A-1"]
+    agents: Int[ndarray, "N"]
     deviation: Float[ndarray, "A"]
     turned: int
     unruled: int
@@ -130,7 +132,7 @@ def scene_road(scene: Scene, future: Future) -> SceneRoad:
     _check(scene, future)
     lanes = lane_map(scene.road_map)
     rows, left_out = _taking_part(scene, future)
-    tracks = [_joined(scene.agents, future.agents, int(row)) for row in rows]
+    tracks = [_joined(scene, future, row) for row in rows.tolist()]
     kinds = [Kind(int(scene.agents.kinds[row])) for row in rows]
     ways = [driven(states, valid, kind) for (states, valid), kind in zip(tracks, kinds)]
     _check_overlaps(scene, rows, np.array([False, *(way.stands for way in ways)]))
@@ -140,7 +142,7 @@ def scene_road(scene: Scene, future: Future) -> SceneRoad:
     routes, rules, deviation, unruled = [_ego_route(scene, lanes)], [], [0.0], 0
     own = ruling(routes[0].points, float(scene.ego.sizes[0, 0]), seen, pieces)
     rules.append(own if own is not None and own.stop > 0.5 * float(scene.ego.sizes[0, 0]) else None)
-    for row, way, kind, track in zip(rows, ways, kinds, tracks):
+    for row, way, kind, track in zip(rows.tolist(), ways, kinds, tracks):
         length = float(scene.agents.sizes[row, 0])
         usual = usual_speed(ways, kinds, kind)
         line, count = _line(way, kind, length, usual, lanes)
@@ -204,10 +206,20 @@ def _taking_part(scene: Scene, future: Future) -> tuple[Int[ndarray, "N"], LeftO
     return rows, LeftOut(later, int(hidden.sum()), int((now & ~sane).sum()), int(far.sum()))
 
 
-def _joined(past: Tracks, after: Tracks, row: int) -> tuple[Float[ndarray, "T 5"], Bool[ndarray, "T"]]:
+def _joined(scene: Scene, future: Future, row: int) -> tuple[Float[ndarray, "T 5"], Bool[ndarray, "T"]]:
     """History and future of one agent."""
-    states = np.concatenate([past.states[row], after.states[row]]).astype(np.float64)
-    return states, np.concatenate([past.valid[row], after.valid[row]])
+    states = np.concatenate([scene.agents.states[row], future.agents.states[row]]).astype(np.float64)
+    valid = np.concatenate([scene.agents.valid[row], future.agents.valid[row]])
+    shown = np.flatnonzero(valid)
+    moved = np.hypot(*np.diff(states[shown, :2], axis=0).T)
+    jumps = np.flatnonzero(moved > FASTEST_MPS * STEP_S * np.diff(shown))
+    if len(jumps):
+        at, metres = (shown[jumps[0] + 1] - HISTORY_STEPS) * STEP_S, moved[jumps[0]]
+        raise InputError(
+            f"scene {scene.scene_id}: {scene.agents.ids[row]} moves by {metres:.1f} m until t0 {at:+.1f} s, expected "
+            f"at most {FASTEST_MPS:g} m/s"
+        )
+    return states, valid
 
 
 def _check_overlaps(scene: Scene, rows: Int[ndarray, "N"], stands: Bool[ndarray, "N+1"]) -> None:
@@ -274,11 +286,11 @@ def _route(
 ) -> Route:
     """The route of one agent: its path where it was seen and what carries it on, with the speeds it wants."""
     if way.stands:
-        return Route(line, np.ones(2), kind=kind)
+        return Route(line, np.ones(2), 0.5 * float(scene.agents.sizes[row, 0]) + HELD_M, kind=kind, dead_end=True)
     kept = simplified(way.points, np.zeros(len(way.points)), MOST_VERTICES - EXTENSION_VERTICES)
     rough = np.concatenate([way.points[kept], line[count:]])
     stop = np.inf if rule is None else rule.stop
-    held = held_up(int(row), way, rough, truth, stop, closed(seen, rule))
+    held = held_up(row, way, rough, truth, stop, closed(seen, rule))
     wanted = wishes(way, held, usual, kind)
     kept = simplified(way.points, wanted, MOST_VERTICES - (len(line) - count))
     points = np.concatenate([way.points[kept], line[count:]])
