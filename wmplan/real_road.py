@@ -18,6 +18,8 @@ LANE_WIDTH_M = 3.7
 """Where a map has no lane areas, a box is within a lane if its corners are within half of this of one centreline."""
 NEAR_M = 2.5
 """Lanes whose metre-pieces are farther away say nothing of a move."""
+GRID_M = 1e-3
+"""Areas are joined on a grid: without one, unions of nearly equal edges lose whole lanes."""
 NEIGHBOURS = 16
 """Nearest metre-pieces of lanes that are asked for their direction: several lanes overlap in a crossing."""
 
@@ -35,7 +37,7 @@ class RealRoad:
         edges = [p for p in road_map.of_kind(Feature.ROAD_EDGE) if len(p) >= 2]
         self._area = self._edges = None
         if areas:
-            self._area = shapely.union_all([_polygon(p) for p in areas])
+            self._area = shapely.union_all([_polygon(p) for p in areas], grid_size=GRID_M)
         elif edges:
             self._edges = shapely.union_all([shapely.LineString(p.astype(np.float64)) for p in edges])
             shapely.prepare(self._edges)

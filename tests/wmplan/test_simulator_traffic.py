@@ -35,7 +35,7 @@ class Film(NamedTuple):
 
 @pytest.fixture(scope="module")
 def roads() -> list[layout.SimMap]:
-    names = [n for n in maps.MAPS if n != "roundabout"]
+    names = list(maps.MAPS)
     return [maps.MAPS[names[i % len(names)]](i) for i in range(WORLDS)]
 
 
@@ -168,7 +168,7 @@ def test_whoever_waits_lets_those_with_right_of_way_pass(film, roads):
                     first = film.states.active[t, w] & (s - half < table[2][theirs, z])
                     entered += 1
                     assert away[first].min(initial=9.0) > 1.0, (w, t, row)
-    assert entered >= 3
+    assert entered >= 2
 
 
 def test_the_order_of_agents_changes_nothing(film, network):

@@ -89,7 +89,8 @@ def act(network: Network, state: State, view: View, wanted: Float[Array, "A"], n
     cap = jnp.where(view.halt[0], jnp.minimum(cap, halt), cap)
     accel = jnp.where(now.free, jnp.minimum(now.accel, cap), jnp.minimum(wanted[0], 2.5))
     bound = bicycle.MAX_ACCEL_MPS2
-    offset = now.offset + _lane_offset(network, state, now.lane)
+    ends = network.dead_end[state.road, state.route[0]]
+    offset = now.offset + _lane_offset(network, state, jnp.where(ends, 1, now.lane))
     return jnp.stack([jnp.clip(accel, -bound, bound), steer(network, state, offset)])
 
 

@@ -72,10 +72,11 @@ def worthwhile(
 ) -> Bool[Array, "A"]:
     """Which rows should change to the route `target` (-1: there is none), on which they are at `s` metres."""
     rows = jnp.arange(len(target))
-    there, here = (everyone_on(network, state, route) for route in (jnp.maximum(target, 0), state.route))
-    rear, leader = ahead(state, there, s)
-    front, follower = behind(state, there, s)
-    own_front, own_follower = behind(state, here, state.s)
+    new = jnp.maximum(target, 0)
+    there, here = (everyone_on(network, state, route) for route in (new, state.route))
+    rear, leader = ahead(state, there, new, s)
+    front, follower = behind(state, there, new, s)
+    own_front, own_follower = behind(state, here, state.route, state.s)
     leads = jnp.where(rear < FAR_M, lookup(state.speed, leader) * lookup(there.cos, rows, leader), state.speed)
     gap, gap_behind = rear - s - 0.5 * state.length, s - 0.5 * state.length - front
     own_gap_behind = state.s - 0.5 * state.length - own_front

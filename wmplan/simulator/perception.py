@@ -17,6 +17,12 @@ STRIP_M = {Kind.VEHICLE: 1.25, Kind.PEDESTRIAN: 1.3, Kind.CYCLIST: 0.6}
 GENTLE_MPS2, FIRM_MPS2 = 3.0, 5.0
 """Who would have to brake harder goes on: at yellow, and for those with right of way."""
 
+STARTING_MPS = 2.0
+"""Speed that those who stand and may start are taken to have, when they have right of way."""
+WALKING_MPS, SPARE_S = 1.3, 3.0
+"""People cross where the gap is as long as their way at this speed takes, and so many seconds more (Highway Capacity
+Manual: critical headway of pedestrians)."""
+
 
 class View(NamedTuple):
     """What each row sees: the gap (m) to the next box on its way and that box's speed along the way (m/s), the distance
@@ -33,7 +39,7 @@ def look(network: Network, state: State) -> View:
     """What every row sees."""
     begins = state.s + jnp.where(state.kind == int(Kind.PEDESTRIAN), 0.5 * state.length, 0.0)
     placed = everyone_on(network, state, state.route)
-    rear, leader = ahead(state, placed, begins)
+    rear, leader = ahead(state, placed, state.route, begins)
     cos = lookup(placed.cos, jnp.arange(begins.shape[0]), leader)
     moving = jnp.maximum(lookup(state.speed, leader) * cos, 0.0)
     to_line = lookup(network.stop, state.road, state.route) - state.s - 0.5 * state.length
@@ -72,27 +78,31 @@ def everyone_on(network: Network, state: State, route: Int[Array, "*I"]) -> Plac
     )
 
 
-def ahead(state: State, placed: Placed, begins: Float[Array, "A"]) -> tuple[Float[Array, "A"], Int[Array, "A"]]:
+def ahead(
+    state: State, placed: Placed, route: Int[Array, "A"], begins: Float[Array, "A"]
+) -> tuple[Float[Array, "A"], Int[Array, "A"]]:
     """For each row the arc length of the nearest rear in its way whose box has its middle beyond `begins`, and whose
     it is; `FAR_M` where there is none."""
-    in_way, half = occupied(state, placed)
+    in_way, half = occupied(state, placed, route)
     rear = jnp.where(in_way & (placed.arc > begins[:, None]), placed.arc - half, FAR_M)
     least = jnp.min(rear, axis=1)
     return least, _first(rear == least[:, None])
 
 
-def behind(state: State, placed: Placed, begins: Float[Array, "A"]) -> tuple[Float[Array, "A"], Int[Array, "A"]]:
+def behind(
+    state: State, placed: Placed, route: Int[Array, "A"], begins: Float[Array, "A"]
+) -> tuple[Float[Array, "A"], Int[Array, "A"]]:
     """For each row the arc length of the nearest front whose box has its middle not beyond `begins`, and whose it is;
     `-FAR_M` where there is none."""
-    in_way, half = occupied(state, placed)
+    in_way, half = occupied(state, placed, route)
     front = jnp.where(in_way & (placed.arc <= begins[:, None]), placed.arc + half, -FAR_M)
     most = jnp.max(front, axis=1)
     return most, _first(front == most[:, None])
 
 
-def occupied(state: State, placed: Placed) -> tuple[Bool[Array, "A A"], Float[Array, "A A"]]:
-    """Who (columns) is in the way of each row on the route it was placed on, and half the length of that route that
-    its box takes up, metres."""
+def occupied(state: State, placed: Placed, route: Int[Array, "A"]) -> tuple[Bool[Array, "A A"], Float[Array, "A A"]]:
+    """Who (columns) is in the way of each row on `route`, where everyone was placed, and half the length of that route
+    that its box takes up, metres. Who is changing to the route is in the way from the start."""
     strip = jnp.zeros(state.kind.shape)
     for kind, metres in STRIP_M.items():
         strip = jnp.where(state.kind == int(kind), metres, strip)
@@ -100,7 +110,8 @@ def occupied(state: State, placed: Placed) -> tuple[Bool[Array, "A A"], Float[Ar
     across = jnp.sqrt(jnp.maximum(1.0 - along**2, 0.0))
     length, width = state.length[None], state.width[None]
     reach = 0.5 * (along * width + across * length)
-    in_way = (jnp.abs(placed.lateral) < strip[:, None] + reach) & state.active[None] & (placed.arc > -1e3)
+    near = (jnp.abs(placed.lateral) < strip[:, None] + reach) | (state.route[None] == route[:, None])
+    in_way = near & state.active[None] & (placed.arc > -1e3)
     rows = jnp.arange(len(strip))
     return in_way & (rows[:, None] != rows[None]), 0.5 * (along * length + across * width)
 
@@ -129,10 +140,16 @@ def others_first(network: Network, state: State) -> Bool[Array, "A"]:
     enter = lookup(network.enter, state.road, state.route)
     leave = lookup(network.leave, state.road, state.route)
     front, rear = state.s + 0.5 * state.length, state.s - 0.5 * state.length
-    away = jnp.maximum(enter - front[:, None], 0.0) / jnp.maximum(state.speed, 0.1)[:, None]
+    # Who stands at a line of its own may start at any moment; who stands at a light is told when.
+    unlit = lookup(network.group, state.road, state.route) < 0
+    speed = jnp.maximum(state.speed, jnp.where(unlit, STARTING_MPS, 0.1))
+    away = jnp.maximum(enter - front[:, None], 0.0) / speed[:, None]
     arrival = jnp.min(jnp.where((rear[:, None] < leave) & state.active[:, None], away, FAR_M), axis=0)
     zone = jnp.uint32(1) << jnp.arange(arrival.shape[0], dtype=jnp.uint32)
-    soon = arrival[None, :] < state.drivers.critical_gap[:, None]
+    way = lookup(network.clear, state.road, state.route) - lookup(network.stop, state.road, state.route)
+    walks = state.kind == int(Kind.PEDESTRIAN)
+    needed = jnp.where(walks, way / WALKING_MPS + SPARE_S, state.drivers.critical_gap)
+    soon = arrival[None, :] < needed[:, None]
     taken = jnp.sum(jnp.where(soon, zone[None], jnp.uint32(0)), axis=1, dtype=jnp.uint32)
     return (taken & lookup(network.waits, state.road, state.route)) != 0
 

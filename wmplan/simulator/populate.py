@@ -14,7 +14,7 @@ from wmplan.simulator.ego import on_routes
 from wmplan.simulator.network import Network
 from wmplan.simulator.perception import look
 from wmplan.simulator.state import CYCLISTS, DELAYS, ROWS, VEHICLES, WALKERS, State
-from wmplan.simulator.traffic import go_on, observe, pose
+from wmplan.simulator.traffic import boxes, go_on, observe
 
 SLOTS = 8
 """Places to start on each spawn."""
@@ -59,7 +59,7 @@ def _place_one(network: Network, road: Array, key: Array) -> State:
     rest = 0.5 * (jax.random.uniform(jax.random.fold_in(who, 2), (ROWS,)) - 0.5)
     rest = jnp.where((jnp.arange(ROWS) > 0) & (int(Kind.VEHICLE) == KINDS), rest, 0.0)
     zero = jnp.zeros(ROWS)
-    x, y, cos, sin = pose(network, road, route, s, rest, zero)
+    x, y, cos, sin = boxes(network, road, route, s, length, rest, zero)
     state = State(
         road=road,
         steps=jnp.int32(0),

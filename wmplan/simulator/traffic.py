@@ -121,7 +121,8 @@ def advance(
     most = jnp.minimum(SIDEWAYS_MPS, SIDEWAYS_SHARE * speed)
     sideways = jnp.clip(SIDEWAYS_PER_S * back, -most, most)
     lateral = change.lateral + STEP_S * sideways
-    x, y, cos, sin = pose(network, state.road, change.route, s, lateral, sideways / jnp.maximum(speed, 1.0))
+    slip = sideways / jnp.maximum(speed, 1.0)
+    x, y, cos, sin = boxes(network, state.road, change.route, s, state.length, lateral, slip)
     ego = drive((state.x[0], state.y[0], state.cos[0], state.sin[0], state.speed[0]), action)
     placed = on_routes(network, state.road, *ego[:4])
     ego_route, ego_s, ego_lateral = follow_ego(network, state, placed)
@@ -143,6 +144,29 @@ def advance(
     )
 
 
+AXLE_SHARE = 0.3
+"""Both axles are this share of the length from the middle, and follow the route."""
+
+
+def boxes(
+    network: Network,
+    road: Int[Array, "..."],
+    route: Int[Array, "*A"],
+    s: Float[Array, "*A"],
+    length: Float[Array, "*A"],
+    lateral: Float[Array, "*A"],
+    slip: Float[Array, "*A"],
+) -> tuple[Float[Array, "*A"], ...]:
+    """x, y, cos, sin of boxes whose axles follow their routes `lateral` to the left, and which move `slip` to the left
+    for each metre ahead: a long box cuts the corner instead of swinging its tail out."""
+    half = AXLE_SHARE * length
+    front_x, front_y = _points(network, road, route, s + half)
+    rear_x, rear_y = _points(network, road, route, s - half)
+    dx, dy = front_x - rear_x, front_y - rear_y
+    unit = 1.0 / jnp.sqrt(jnp.maximum(dx**2 + dy**2, 1e-9))
+    return _aside(0.5 * (front_x + rear_x), 0.5 * (front_y + rear_y), dx * unit, dy * unit, lateral, slip)
+
+
 def pose(
     network: Network,
     road: Int[Array, "..."],
@@ -151,26 +175,28 @@ def pose(
     lateral: Float[Array, "*A"],
     slip: Float[Array, "*A"],
 ) -> tuple[Float[Array, "*A"], ...]:
-    """x, y, cos, sin of boxes `s` along their routes and `lateral` to the left, which move `slip` to the left for each
-    metre ahead."""
-    share = s / network.spacing[road]
-    low = jnp.clip(jnp.floor(share).astype(jnp.int32), 0, network.x.shape[-1] - 2)
-    part = share - low
-
-    def at(table: Array) -> Array:
-        before, after = lookup(table, road, route, low), lookup(table, road, route, low + 1)
-        return before + part * (after - before)
-
-    cos, sin = at(network.cos), at(network.sin)
+    """x, y, cos, sin of places `s` along routes and `lateral` to the left, turned by `slip` to the left."""
+    cos, sin = _between(network, network.cos, road, route, s), _between(network, network.sin, road, route, s)
     unit = 1.0 / jnp.sqrt(cos**2 + sin**2)
-    cos, sin = cos * unit, sin * unit
+    x, y = _points(network, road, route, s)
+    return _aside(x, y, cos * unit, sin * unit, lateral, slip)
+
+
+def _points(network: Network, road: Array, route: Array, s: Array) -> tuple[Array, Array]:
+    return _between(network, network.x, road, route, s), _between(network, network.y, road, route, s)
+
+
+def _between(network: Network, table: Array, road: Array, route: Array, s: Array) -> Array:
+    """What the table says at `s` metres along the routes; straight on beyond its ends."""
+    share = s / network.spacing[road]
+    low = jnp.clip(jnp.floor(share).astype(jnp.int32), 0, table.shape[-1] - 2)
+    before, after = lookup(table, road, route, low), lookup(table, road, route, low + 1)
+    return before + (share - low) * (after - before)
+
+
+def _aside(x: Array, y: Array, cos: Array, sin: Array, lateral: Array, slip: Array) -> tuple[Array, ...]:
     turned = 1.0 / jnp.sqrt(1.0 + slip**2)
-    return (
-        at(network.x) - lateral * sin,
-        at(network.y) + lateral * cos,
-        (cos - slip * sin) * turned,
-        (sin + slip * cos) * turned,
-    )
+    return x - lateral * sin, y + lateral * cos, (cos - slip * sin) * turned, (sin + slip * cos) * turned
 
 
 def follow_ego(network: Network, state: State, placed: OnRoutes) -> tuple[Array, Array, Array]:
