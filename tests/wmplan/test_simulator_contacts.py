@@ -97,6 +97,17 @@ def test_a_thin_fast_box_does_not_slip_through_between_two_steps():
     ).touch
 
 
+def test_who_leaves_while_turning_has_not_touched():
+    """At the mean heading its corner would reach 25 cm into the neighbour, where it was before it turned."""
+    before, after = boxes([[0.0, 0.0, 0.0, 4.8, 2.0]]), boxes([[0.0, -3.0, 0.3, 4.8, 2.0]])
+    neighbour = boxes([[0.0, 1.6, 0.0, 6.0, 1.0]])
+    middle = boxes([[0.0, 0.0, 0.15, 4.8, 2.0]])
+    assert touching(middle, neighbour)[0]
+    assert not within_step((before, after), (neighbour, neighbour)).touch[0]
+    nearer = neighbour._replace(y=neighbour.y - 0.7)
+    assert within_step((before, after), (nearer, nearer)).touch[0]
+
+
 def test_time_to_contact_in_closed_form():
     """A gap of 7.2 m closes at 9 m/s after 0.8 s; the boxes are clear of each other after 16.8 m."""
     ego, other = boxes([[0.0, 0.0, 0.3, 4.8, 2.0]]), 12.0 * np.array([np.cos(0.3), np.sin(0.3)])
