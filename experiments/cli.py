@@ -100,6 +100,12 @@ COMMANDS = {
             "measure a model's forecast against constant velocity and persistence",
         ),
         Command(
+            "bench planners",
+            "experiments.bench.planners:PlannersBench",
+            "experiments.bench.planners:run",
+            "measure our planners beside their peers: time, quality at equal steps and equal time",
+        ),
+        Command(
             "bench road",
             "experiments.bench.road:RoadBench",
             "experiments.bench.road:run",

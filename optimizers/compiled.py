@@ -92,7 +92,7 @@ def plan_scenes(
 
     Every argument has a leading axis of scenes (`jax.tree.map(jnp.stack, ...)`); see `program` for what they are.
     """
-    return _many(sampler, rollout, cost, risk, refine)(jnp.asarray(keys), searches, firsts, scenes)
+    return many(sampler, rollout, cost, risk, refine)(jnp.asarray(keys), searches, firsts, scenes)
 
 
 def round_keys(sampler: Sampler, key: int) -> UInt32[ndarray, "R 2"]:
@@ -110,9 +110,10 @@ def program(
 
 
 @functools.lru_cache(maxsize=64)
-def _many(
-    sampler: Sampler, rollout: Rollout, cost: StageCost | WholeCost, risk: Risk, refine: Refine | None
+def many(
+    sampler: Sampler, rollout: Rollout, cost: StageCost | WholeCost, risk: Risk = MEAN, refine: Refine | None = None
 ) -> Program:
+    """`program` with a leading axis of scenes in all arguments and results."""
     one = functools.partial(_plan, sampler, rollout, cost, risk, refine)
     return jax.jit(lambda *scenes: jax.lax.map(lambda scene: one(*scene), scenes))
 
