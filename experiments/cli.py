@@ -76,6 +76,12 @@ COMMANDS = {
             "make the rollout cache smaller, oldest first",
         ),
         Command(
+            "bench cache",
+            "experiments.bench.cache:CacheBench",
+            "experiments.bench.cache:run",
+            "measure shared prefixes, the second run of a study, races, and what the cache survives",
+        ),
+        Command(
             "bench study",
             "experiments.bench.study:StudyBench",
             "experiments.bench.study:run",

@@ -90,9 +90,8 @@ class _Field:
             self.imagined.update(asked.tolist())
             values = np.empty((len(asked), len(composite.columns)), dtype=np.float32)
             for part in self.scorer.parts(self.plans.select(asked), samples, self._held):
-                futures = self._upto(asked[part], samples)
                 chosen = self.plans.select(asked[part])
-                values[part] = composite.terms(self.scorer.context, chosen, futures).values
+                values[part] = composite.terms(self.scorer.context, chosen, self._upto(asked[part], samples)).values
             return values
 
         return self.scorer.remembered(known, composite, samples, compute)

@@ -98,8 +98,9 @@ class SceneScorer:
             self.count.cached -= len(asked)
             values = np.empty((len(asked), len(composite.columns)), dtype=np.float32)
             for part in self.parts(asked, samples):
-                imagined = self.imagine(asked.select(part), self.noise)
-                values[part] = composite.terms(self.context, asked.select(part), imagined).values
+                chosen = asked.select(part)
+                # Without a name for the futures: they are gone before the next part's are imagined.
+                values[part] = composite.terms(self.context, chosen, self.imagine(chosen, self.noise)).values
             return values
 
         values = np.full((len(plans), len(composite.columns)), np.nan, dtype=np.float32)

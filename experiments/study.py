@@ -127,6 +127,7 @@ def plan_scenes(study: Study) -> dict[str, str]:
     if there:
         say(f"{len(there)} of {len(study.scene_ids)} scenes were planned before")
     lost: dict[str, str] = {}
+    damaged, trouble = 0, ""
     sealed = (study.store, study.compared)
     try:
         outcomes = run_tasks("experiments.worker:planning", study, missing, study.config.workers, sealed)
@@ -137,8 +138,14 @@ def plan_scenes(study: Study) -> dict[str, str]:
             else:
                 for failure in done.result.failures:
                     say(f"scene {done.task}: {failure}")
+                damaged += done.result.damaged
+                if done.result.trouble and not trouble:
+                    trouble = done.result.trouble
+                    say(f"rollout cache {trouble}")
     except WorkersBroken as error:
         raise InputError(f"study: the planning processes cannot start: {error}") from error
+    if damaged:
+        say(f"rollout cache: {damaged} damaged places dropped, what they held was imagined again")
     return lost
 
 

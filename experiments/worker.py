@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,6 +26,10 @@ class Planned:
 
     scene_id: str
     failures: tuple[str, ...]
+    damaged: int = 0
+    """Damaged places of the rollout cache that were found and dropped on the way."""
+    trouble: str = ""
+    """Why nothing is stored in the rollout cache any more."""
 
 
 def planning(study: Study) -> Callable[[str], Planned]:
@@ -41,6 +46,8 @@ def planning(study: Study) -> Callable[[str], Planned]:
     def plan(scene_id: str) -> Planned:
         scene = store.scene(scene_id)
         start = start_of(scene)
+        cache = desk.scorer.cache
+        damaged = cache.stats.damaged
         scorer = desk.scorer.scene(scene)
         tables: list[pd.DataFrame] = []
         decisions: list[Decision] = []
@@ -61,7 +68,7 @@ def planning(study: Study) -> Callable[[str], Planned]:
             study.run, study.digest, study.columns, SceneResult(scene_id, rows, tuple(decisions), tuple(timings))
         )
         failures = tuple(f"{item.planner}: {item.message}" for item in decisions if item.status == "failed")
-        return Planned(scene_id, failures)
+        return Planned(scene_id, failures, cache.stats.damaged - damaged, cache.trouble)
 
     return plan
 
@@ -91,6 +98,8 @@ def open_desk(study: Study) -> Desk:
 def open_scorer(study: Study) -> Scorer:
     """Model, critics and cache of a study, in this process."""
     config = study.config
+    # The study says it, once, and not every process.
+    logging.getLogger("rollout_cache").setLevel(logging.ERROR)
     model = assembly.build_model(study.model, config.horizon_s)
     composite = assembly.build_composite(study.model, config.horizon_s, config.weights)
     cache = assembly.terms_cache(study.cache, round(config.cache_gib * 2**30))

@@ -25,6 +25,7 @@ class NoCache:
     """A cache that holds nothing: every look-up misses. It is what a study without a cache uses, by choice."""
 
     enabled = False
+    trouble = ""
 
     def __init__(self) -> None:
         self.stats = CacheStats()

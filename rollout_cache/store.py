@@ -31,7 +31,7 @@ class TermsCache:
     """Rows of terms on disk. Reading never raises for what is on disk: what is damaged is dropped, counted and missing.
 
     Each process opens it itself; any number may read and write. When the budget is nearly spent, the shards (scenes)
-    that were used longest ago are removed.
+    that were used longest ago are removed. `trouble` says why nothing is stored any more, empty while all is well.
     """
 
     enabled = True
@@ -45,7 +45,7 @@ class TermsCache:
         self.path = Path(path)
         self.max_bytes = max_bytes
         self.stats = CacheStats()
-        self._full = False
+        self.trouble = ""
         self._unchecked = max_bytes  # what others wrote is not known: look at the first opportunity
         self._shards: OrderedDict[bytes, Shard] = OrderedDict()
         try:
@@ -81,7 +81,7 @@ class TermsCache:
             by_shard.setdefault(key[:SHARD_BYTES], []).append((key[SHARD_BYTES:], own))
         done = 0
         for name, items in by_shard.items():
-            if self._full:
+            if self.trouble:
                 break
             try:
                 self._make_room(sum(row.nbytes for _, row in items))
@@ -153,6 +153,6 @@ class TermsCache:
 
     def _give_up(self, error: Exception) -> None:
         """Says once that nothing is stored from now on, and why."""
-        if not self._full:
-            log.warning("%s: %s; the study goes on without storing more", self.path, error)
-        self._full = True
+        if not self.trouble:
+            self.trouble = f"{self.path}: {error}; the study goes on without storing more"
+            log.warning(self.trouble)

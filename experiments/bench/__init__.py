@@ -4,4 +4,4 @@ One module a benchmark, each with its config and `run`. Nothing here is asserted
 missed.
 """
 
-__all__ = ["forecast", "ingest", "logs", "road", "rows", "study"]
+__all__ = ["cache", "forecast", "ingest", "logs", "road", "rows", "study"]
