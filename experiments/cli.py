@@ -58,6 +58,12 @@ COMMANDS = {
             positional="run",
         ),
         Command(
+            "policies",
+            "experiments.policies:PoliciesConfig",
+            "experiments.policies:run",
+            "policies of graded skill on the simulator: train PPO in stages, find out what each is truly worth",
+        ),
+        Command(
             "cache info",
             "experiments.cache:CacheInfoConfig",
             "experiments.cache:run_info",

@@ -1,4 +1,10 @@
-"""The simulator as a Brax environment: the one module that imports brax, and only when an environment is asked for."""
+"""The simulator as a Brax environment: the one module that imports brax's environments, and only when one is asked for.
+
+`make_env` gives a `brax.envs.base.Env`, on which `brax.training` trains as on any other. `together` wraps it for
+training at speed, passed as `wrap_env_fn`: all worlds make a step at once, which costs half as much as each making its
+own (`wmplan.simulator.traffic.go_on`), and who is over goes on in another world, where brax's own wrapper would repeat
+the first one for ever.
+"""
 
 from __future__ import annotations
 
@@ -6,65 +12,52 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
-from wmplan import bicycle
-from wmplan.simulator.contacts import Boxes, touching
-from wmplan.simulator.maps import MAPS
-from wmplan.simulator.network import Network, stack
-from wmplan.simulator.packing import pack
-from wmplan.simulator.perception import look, place
-from wmplan.simulator.populate import reset
-from wmplan.simulator.state import State
-from wmplan.simulator.traffic import alone, pose
+from wmplan.simulator import noise
+from wmplan.simulator.choices import to_actions
+from wmplan.simulator.ego_view import OBSERVATION, see
+from wmplan.simulator.lane_change import EVERY_STEPS
+from wmplan.simulator.network import Network
+from wmplan.simulator.packing import Sizes
+from wmplan.simulator.starts import CHUNK, EVERY_MAP, atlas, draw, settled, taken
+from wmplan.simulator.task import Seat, drive
 
 if TYPE_CHECKING:
     from brax.envs.base import Env
+    from brax.envs.base import State as BraxState
 
-NEAREST = 6
-"""Other road users in an observation."""
-OBSERVATION = 11 + 5 * NEAREST
+PHASE = 2 * EVERY_STEPS
+"""Lane changes are considered at the same steps in all worlds, which is what makes the other steps cheap."""
+STRIDE = 7919
+"""From one start to the next; odd, so that it goes through all of a power of two."""
 
 
-def make_env(kind: str = "crossing", worlds: int = 64, seed: int = 0) -> Env:
-    """A `brax.envs.base.Env` over `worlds` maps of one kind; each `reset` takes one of them by its key.
+def make_env(
+    kind: str = "merge", worlds: int = 64, seed: int = 0, sizes: Sizes = EVERY_MAP, starts: int = CHUNK
+) -> Env:
+    """A `brax.envs.base.Env` over `worlds` maps of one kind, seeds `seed` on.
 
-    Actions are in [-1, 1]: acceleration (times 6 m/s2) and curvature (times 0.3 1/m). The reward of a step is the
-    progress along the route relative to the allowed speed, minus 10 at a contact, which also ends the episode, as does
-    leaving the route by 4 m.
+    `starts` settled worlds (a multiple of `CHUNK`) are prepared; a `reset` takes one by its key, which also draws the
+    drivers' noise. Actions are choices in [-1, 1] (`wmplan.simulator.choices`), observations are those of
+    `wmplan.simulator.ego_view`, rewards and ends those of `wmplan.simulator.task`. An episode is over when its state
+    says `done`; brax's wrappers limit time.
     """
     from brax.envs.base import Env
-    from brax.envs.base import State as BraxState
 
     class Traffic(Env):
         """One ego in reactive traffic."""
 
         def __init__(self) -> None:
-            self.network = stack([pack(MAPS[kind](seed + i)) for i in range(worlds)])
+            self.network = atlas(kind, worlds, seed, sizes)
+            self.starts = settled(self.network, starts, seed)
 
         def reset(self, rng: Array) -> BraxState:
-            which, who = jax.random.split(rng)
-            road = jax.random.randint(which, (1,), 0, worlds)
-            state = jax.tree.map(lambda leaf: leaf[0], reset(self.network, road, who[None]))
-            zero = jnp.zeros(())
-            return BraxState(state, observe(self.network, state), zero, zero, {"contact": zero, "progress": zero})
+            which, shake = draw(rng, starts)
+            return _alone(_first(self.network, taken(self.starts, which[None], shake[None])))
 
         def step(self, state: BraxState, action: Array) -> BraxState:
-            before: Any = state.pipeline_state
-            bound = jnp.array([bicycle.MAX_ACCEL_MPS2, bicycle.MAX_CURVATURE_PM])
-            after = alone(self.network, before, jnp.clip(action, -1.0, 1.0) * bound)
-            contact = ego_contact(after).astype(jnp.float32)
-            lost = (jnp.abs(after.lateral[0]) > 4.0).astype(jnp.float32)
-            progress = jnp.clip((after.s[0] - before.s[0]) / (0.1 * _allowed(self.network, after)), -1.0, 1.0)
-            end = self.network.length[after.road, after.route[0]]
-            arrived = (after.s[0] > end - 10.0).astype(jnp.float32)
-            return state.replace(
-                pipeline_state=after,
-                obs=observe(self.network, after),
-                reward=progress - 10.0 * contact - 5.0 * lost,
-                done=jnp.maximum(jnp.maximum(contact, lost), arrived),
-                metrics={"contact": contact, "progress": progress},
-            )
+            return _alone(_step(self.network, jax.tree.map(lambda leaf: leaf[None], state), action[None]))
 
         @property
         def observation_size(self) -> int:
@@ -81,64 +74,76 @@ def make_env(kind: str = "crossing", worlds: int = 64, seed: int = 0) -> Env:
     return Traffic()
 
 
-def ego_contact(state: State) -> Bool[Array, ""]:
-    """Whether the ego's box touches that of any other row on the road."""
-    boxes = Boxes(state.x, state.y, state.cos, state.sin, 0.5 * state.length, 0.5 * state.width)
-    ego = Boxes(*(jnp.broadcast_to(field[0], field.shape) for field in boxes))
-    others = state.active & (jnp.arange(state.x.shape[0]) > 0)
-    return jnp.any(touching(ego, boxes) & others)
+def together(env: Env, episode_length: int, action_repeat: int = 1, randomization_fn: Any = None) -> Env:
+    """The environment as brax trains on it (`wrap_env_fn`), all worlds in one step."""
+    from brax.envs.base import Wrapper
+    from brax.envs.wrappers.training import EpisodeWrapper
+
+    network, starts = env.network, env.starts
+    size = starts.worlds.steps.shape[0]
+
+    class Together(Wrapper):
+        """Steps all worlds at once."""
+
+        def reset(self, rng: Array) -> BraxState:
+            which, shake = jax.vmap(lambda key: draw(key, size))(rng)
+            first = _first(network, taken(starts, which, shake))
+            return first.replace(info={**first.info, "start": which, "shake": shake})
+
+        def step(self, state: BraxState, action: Array) -> BraxState:
+            return _step(network, state, action)
+
+    class Again(Wrapper):
+        """Puts another world in the place of one that is over."""
+
+        def step(self, state: BraxState, action: Array) -> BraxState:
+            steps = jnp.where(state.done > 0.0, 0.0, state.info["steps"])
+            begun = state.replace(done=jnp.zeros_like(state.done), info={**state.info, "steps": steps})
+            after = self.env.step(begun, action)
+            return jax.lax.cond(jnp.any(after.done > 0.0), restarted, lambda state: state, after)
+
+    def restarted(state: BraxState) -> BraxState:
+        over = state.done > 0.0
+        start = jnp.where(over, jnp.mod(state.info["start"] + STRIDE, size), state.info["start"])
+        shake = jnp.where(over, noise.mix(state.info["shake"]), state.info["shake"])
+        fresh = taken(starts, start, shake)
+        # As many steps as the others modulo PHASE; the lights stay as they were.
+        behind = jnp.mod(state.pipeline_state.worlds.steps[0] - fresh.worlds.steps, PHASE)
+        worlds = fresh.worlds._replace(steps=fresh.worlds.steps + behind, clock=fresh.worlds.clock - behind)
+
+        def chosen(new: Array, old: Array) -> Array:
+            return jnp.where(over.reshape(-1, *(1,) * (old.ndim - 1)), new, old)
+
+        seat = jax.tree.map(chosen, fresh._replace(worlds=worlds), state.pipeline_state)
+        info = {**state.info, "start": start, "shake": shake}
+        return state.replace(pipeline_state=seat, obs=see(network, *seat), info=info)
+
+    return Again(EpisodeWrapper(Together(env), episode_length, action_repeat))
 
 
-def observe(network: Network, state: State) -> Float[Array, "O"]:
-    """What the ego sees, in its own frame and scaled to order one: itself, its route and the lanes beside it, its
-    light, its neighbours."""
-    view = look(network, state)
-    route = state.route[0]
-    end = network.length[state.road, route] - state.s[0]
-    line = jnp.where(network.dead_end[state.road, route], view.to_line[0], end)
-    own = jnp.stack(
-        [
-            state.speed[0] / 15.0,
-            view.desired[0] / 15.0,
-            state.lateral[0] / 2.0,
-            _heading_error(network, state),
-            _heading_error(network, state, 10.0),
-            _heading_error(network, state, 20.0),
-            jnp.where(view.halt[0], 1.0 - jnp.clip(view.to_line[0], 0.0, 50.0) / 50.0, 0.0),
-            1.0 - jnp.clip(view.gap[0], 0.0, 50.0) / 50.0,
-            (network.left[state.road, route] >= 0).astype(jnp.float32),
-            (network.right[state.road, route] >= 0).astype(jnp.float32),
-            1.0 - jnp.clip(line, 0.0, 100.0) / 100.0,
-        ]
+def _first(network: Network, seat: Seat) -> BraxState:
+    """The first states of B drives."""
+    from brax.envs.base import State as BraxState
+
+    none = jnp.zeros(seat.worlds.steps.shape)
+    metrics = {name: none for name in ("contact", "lost", "red", "progress")}
+    return BraxState(seat, see(network, *seat), none, none, metrics)
+
+
+def _step(network: Network, state: BraxState, choices: Array) -> BraxState:
+    """The states of B drives one step later."""
+    before: Seat = state.pipeline_state
+    actions = to_actions(network, before.worlds, jnp.clip(choices, -1.0, 1.0))
+    seat, brought = drive(network, before, actions)
+    metrics = {name: getattr(brought, name).astype(jnp.float32) for name in ("contact", "lost", "red", "progress")}
+    return state.replace(
+        pipeline_state=seat,
+        obs=see(network, *seat),
+        reward=brought.reward,
+        done=brought.over.astype(jnp.float32),
+        metrics={**state.metrics, **metrics},
     )
-    x, y = state.x[1:] - state.x[0], state.y[1:] - state.y[0]
-    distance = jnp.where(state.active[1:], jnp.hypot(x, y), 1e3)
-    _, nearest = jax.lax.top_k(-distance, NEAREST)
-    c, s = state.cos[0], state.sin[0]
-    near_x, near_y, speed = x[nearest], y[nearest], state.speed[1:][nearest]
-    their_c, their_s = state.cos[1:][nearest], state.sin[1:][nearest]
-    rows = jnp.stack(
-        [
-            (c * near_x + s * near_y) / 30.0,
-            (c * near_y - s * near_x) / 30.0,
-            speed * (their_c * c + their_s * s) / 15.0,
-            speed * (their_s * c - their_c * s) / 15.0,
-            jnp.ones(NEAREST),
-        ],
-        axis=-1,
-    )
-    seen = (distance[nearest] < 60.0)[:, None]
-    return jnp.concatenate([own, jnp.where(seen, rows, 0.0).reshape(-1)])
 
 
-def _heading_error(network: Network, state: State, ahead: float = 0.0) -> Float[Array, ""]:
-    """Direction of the route `ahead` metres on, relative to the ego's heading, rad."""
-    zero = jnp.zeros(())
-    _, _, cos, sin = pose(network, state.road, state.route[0], state.s[0] + ahead, zero, zero)
-    c, s = state.cos[0], state.sin[0]
-    return jnp.arctan2(sin * c - cos * s, cos * c + sin * s)
-
-
-def _allowed(network: Network, state: State) -> Float[Array, ""]:
-    """The speed that the ego's route allows where it is, m/s."""
-    return network.limit[state.road, state.route[0], place(network, state)[0]]
+def _alone(state: BraxState) -> BraxState:
+    return jax.tree.map(lambda leaf: leaf[0], state)

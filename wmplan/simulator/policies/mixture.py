@@ -1,0 +1,127 @@
+"""Behaviour with known propensities: one of several noisy drivers at the wheel, each decision held, its density known.
+
+One component is drawn per log. A decision, an acceleration and a curvature, is drawn every `hold` steps and then held:
+the acceleration as it is, the curvature as the difference from the arc back to the lane's middle
+(`wmplan.simulator.choices`), so that the car keeps to its lane while it holds. What is held follows from the decision
+and from what is seen, so the density of a whole drive is the product of the densities of its decisions: there are
+densities at decisions only, and a target policy is one that decides as often and holds as well. Sixteen decisions in
+8 s leave importance weights a chance that eighty would not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from numpy import ndarray
+
+from wmplan import bicycle
+from wmplan.errors import InputError
+from wmplan.simulator.policies.graded import IDM, graded
+from wmplan.simulator.policies.protocol import Policy, Situation, WithDensity
+from wmplan.simulator.policies.shaky import Shaky
+
+HOLD_STEPS = 5
+"""Steps between decisions of the mixture: half a second."""
+ACCEL_MPS2, ASIDE_MPS2 = 0.8, 0.3
+"""Standard deviations of its drivers' decisions, along and across."""
+COMPONENTS = {"idm_timid": 0.2, "idm_normal": 0.3, "idm_brisk": 0.3, "idm_hurried": 0.2}
+"""Its drivers, and how often each is at the wheel."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Policies of one class, of which one drives a whole log, drawn by `weights` (which sum to one); decisions are
+    held for `hold` steps."""
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+    policies: tuple[Policy, ...]
+    hold: int
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.weights) == len(self.policies) or not self.names:
+            raise ValueError("Mixture: expected as many names and weights as policies, one at least")
+        if len({type(policy) for policy in self.policies}) > 1:
+            raise ValueError("Mixture.policies: expected policies of one class")
+        if abs(sum(self.weights) - 1.0) > 1e-9 or min(self.weights) <= 0.0 or self.hold < 1:
+            raise ValueError(f"Mixture: weights {self.weights}, hold {self.hold}, expected a sum of one, one step or more")
+
+    @property
+    def has_density(self) -> bool:
+        """Whether every component's decisions have a density."""
+        return all(isinstance(policy, WithDensity) and not policy.deterministic for policy in self.policies)
+
+    @cached_property
+    def stacked(self) -> Policy:
+        """The components as one policy with an axis of components."""
+        several: Policy = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *self.policies)
+        return several
+
+
+def named(name: str) -> Mixture:
+    """The behaviour of this name: `mixture`, or a policy of `wmplan.simulator.policies.graded` that is not learned,
+    which decides at each step.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name == "mixture":
+        drivers = tuple(Shaky(IDM[driver], ACCEL_MPS2, ASIDE_MPS2) for driver in COMPONENTS)
+        return Mixture(tuple(COMPONENTS), tuple(COMPONENTS.values()), drivers, HOLD_STEPS)
+    policies = graded()
+    if name not in policies:
+        raise InputError(f"behaviour is {name!r}, expected explore, mixture, {', '.join(policies)}")
+    return Mixture((name,), (1.0,), (policies[name],), 1)
+
+
+def draw(weights: tuple[float, ...], keys: Array) -> Int[Array, "B"]:
+    """Which component drives, for each key."""
+    edges = jnp.asarray(np.cumsum(weights)[:-1], dtype=jnp.float32)
+    return jax.vmap(lambda key: jnp.sum(jax.random.uniform(key) >= edges, dtype=jnp.int32))(keys)
+
+
+def decide(policies: Policy, situation: Situation, keys: Array) -> Float[Array, "B 2"]:
+    """What each world's own policy (an axis of worlds on each of its leaves) decides, drawn with the world's own key."""
+
+    def one(policy: Policy, rows: Situation, key: Array) -> Float[Array, "2"]:
+        alone = jax.tree.map(lambda leaf: leaf[None], (rows.worlds, rows.observed, rows.seen))
+        return policy.act(Situation(situation.network, *alone), key)[0]
+
+    axes = Situation(None, 0, 0, 0)  # type: ignore[arg-type]
+    actions = jax.vmap(one, in_axes=(0, axes, 0))(policies, situation, keys)
+    # Rounding must not carry a cut law's draw over its edge, where there is no density.
+    bound = jnp.array([[bicycle.MAX_ACCEL_MPS2, bicycle.MAX_CURVATURE_PM]])
+    return jnp.clip(actions, -bound, bound)
+
+
+@jax.jit
+def each_density(policies: Policy, situation: Situation, actions: Float[Array, "D 2"]) -> Float[Array, "M D"]:
+    """The logarithm of each component's density at decisions, per m/s2 and per 1/m; policies as `Mixture.stacked`."""
+
+    def one(policy: WithDensity) -> Float[Array, "D"]:
+        return policy.log_density(situation, actions)
+
+    return jax.vmap(one, axis_size=None)(policies)
+
+
+def sequential(
+    weights: tuple[float, ...], each: Float[ndarray, "M D"]
+) -> tuple[Float[ndarray, "D"], Float[ndarray, "D+1 M"]]:
+    """The logarithm of the density of each decision given all before it, whoever drives, and the probability of each
+    component before the first decision and after each.
+
+    By Bayes' rule the first is `logsumexp_m(log posterior_m + each_m)`; its sum is the density of the whole drive.
+    """
+    prior = np.log(np.asarray(weights))[:, None]
+    joint = prior + np.concatenate([np.zeros((len(weights), 1)), np.cumsum(each.astype(np.float64), axis=1)], axis=1)
+    with np.errstate(invalid="ignore"):
+        most = joint.max(axis=0)
+        share = np.exp(joint - most)
+        total = share.sum(axis=0)
+        drive = most + np.log(total)
+        return np.diff(drive), (share / total).T
