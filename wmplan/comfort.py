@@ -121,13 +121,15 @@ def _operator(n: int, window: int, order: int, deriv: int, dt_s: float) -> ndarr
 
 def _apply(values: ndarray, n: int, window: int, order: int, deriv: int, dt_s: float) -> ndarray:
     # Diagonal by diagonal, not as a matrix product: BLAS blocks over K, so the last bit depends on how many rows come.
+    # Time comes first, so that what is added lies in one piece of memory.
     operator = _operator(n, window, order, deriv, dt_s)
-    out = np.zeros_like(values)
+    columns = np.ascontiguousarray(values.T)
+    out = np.zeros_like(columns)
     for ahead in range(1 - window, window):
         here = slice(max(0, -ahead), n - max(0, ahead))
         there = slice(max(0, ahead), n - max(0, -ahead))
-        out[:, here] += values[:, there] * np.diagonal(operator, ahead)[None]
-    return out
+        out[here] += columns[there] * np.diagonal(operator, ahead)[:, None]
+    return np.ascontiguousarray(out.T)
 
 
 def _round(values: ndarray) -> ndarray:

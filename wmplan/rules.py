@@ -32,13 +32,12 @@ def direction_score(against_m: Float[ndarray, "K"]) -> Float[ndarray, "K"]:
 def worst_against(progress: Float[ndarray, "K T"], window: int = DIRECTION_WINDOW_STEPS) -> Float[ndarray, "K"]:
     """Most metres driven against the lanes within any window, from signed progress a step; at least 0."""
     window = min(window, progress.shape[1])
-    worst = np.zeros(len(progress))
-    for first in range(progress.shape[1] - window + 1):
-        total = np.zeros(len(progress))
-        for t in range(first, first + window):
-            total = total + progress[:, t]
-        worst = np.maximum(worst, 0.0 - total)
-    return worst
+    windows = progress.shape[1] - window + 1
+    # Added in order, so that a row does not depend on others.
+    total = np.zeros((len(progress), windows))
+    for t in range(window):
+        total = total + progress[:, t : t + windows]
+    return np.maximum(0.0 - total, 0.0).max(axis=1, initial=0.0)
 
 
 def progress_ratio(moved_m: Float[ndarray, "K"], wanted_m: float) -> Float[ndarray, "K"]:
