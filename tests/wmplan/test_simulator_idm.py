@@ -104,7 +104,7 @@ def test_a_platoons_string_stability_changes_where_theory_says(accel, time_gap):
 
 
 def test_drawn_drivers_stay_in_their_ranges_and_differ():
-    drawn = draw(jax.random.key(3), jnp.zeros(2000, dtype=jnp.int32))
+    drawn = draw(jnp.uint32(3), jnp.zeros(2000, dtype=jnp.int32))
     for values, (low, high) in zip(drawn, RANGES, strict=True):
         assert low <= float(values.min()) < low + 0.01 * (high - low) * 2
         assert high >= float(values.max()) > high - 0.01 * (high - low) * 2
@@ -112,12 +112,12 @@ def test_drawn_drivers_stay_in_their_ranges_and_differ():
 
 
 def test_a_driver_does_not_depend_on_how_many_there_are():
-    many, few = (draw(jax.random.key(3), jnp.zeros(n, dtype=jnp.int32)) for n in (40, 4))
+    many, few = (draw(jnp.uint32(3), jnp.zeros(n, dtype=jnp.int32)) for n in (40, 4))
     assert all(np.array_equal(a[:4], b) for a, b in zip(many, few))
 
 
 def test_the_twin_is_thirty_per_cent_off():
-    drawn = draw(jax.random.key(3), jnp.zeros(50, dtype=jnp.int32))
+    drawn = draw(jnp.uint32(3), jnp.zeros(50, dtype=jnp.int32))
     twin = shifted(drawn, TWIN)
     assert np.allclose(twin.time_gap / drawn.time_gap, 1.3)
     assert np.allclose(twin.decel / drawn.decel, 0.7)

@@ -158,7 +158,7 @@ def test_whoever_waits_lets_those_with_right_of_way_pass(film, roads):
             route = int(film.states.route[0, w, row])
             line = roads[w].routes[route].stop if route < len(roads[w].routes) else 0.0
             front = film.states.s[:, w, row] + 0.5 * film.states.length[0, w, row]
-            for t in np.flatnonzero((front[:-1] <= line) & (front[1:] > line) & (film.states.speed[:-1, w, row] < 2.0)):
+            for t in np.flatnonzero((front[:-1] <= line) & (front[1:] > line) & (film.states.speed[:-1, w, row] < 3.0)):
                 if not film.states.active[t, w, row] or film.states.route[t, w, row] != route:
                     continue
                 for z in (z for z in range(table[1].shape[1]) if table[0][route] >> z & 1):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt32
 
 from wmplan.scene import Kind
+from wmplan.simulator import noise
 
+DRIVERS = 1
+"""The purpose of the numbers that drivers are drawn with."""
 MOST_REACTION_STEPS = 4
 """Longest reaction delay, in steps of 0.1 s."""
 
@@ -69,12 +71,11 @@ that the Highway Capacity Manual gives for left turns off a main road.
 """
 
 
-def draw(key: Array, kind: Int[Array, "A"]) -> Drivers:
+def draw(seed: UInt32[Array, ""], kind: Int[Array, "A"]) -> Drivers:
     """Parameters of road users of these kinds (`Kind`); cyclists and people on foot keep shorter gaps, react at once
     and never change lanes of their own."""
     low, high = (jnp.array([r[i] for r in RANGES], dtype=jnp.float32) for i in (0, 1))
-    share = jax.vmap(lambda row: jax.random.uniform(jax.random.fold_in(key, row), (len(RANGES),)))
-    value = low[None] + share(jnp.arange(kind.shape[0])) * (high - low)[None]
+    value = low[None] + noise.uniform(seed, DRIVERS, kind.shape[0], len(RANGES)) * (high - low)[None]
     drawn = Drivers(*jnp.moveaxis(value, 1, 0))
     drawn = drawn._replace(reaction=jnp.round(drawn.reaction).astype(jnp.int32))
     foot, bike = kind == int(Kind.PEDESTRIAN), kind == int(Kind.CYCLIST)

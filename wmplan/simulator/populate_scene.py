@@ -60,8 +60,7 @@ def _settled(
 ) -> State:
     x, y, yaw, s, lateral, speed = places
     rows, road = len(kind), jnp.int32(0)
-    keys = jax.vmap(lambda bits: jax.random.fold_in(jax.random.key(0), bits))(seeds)
-    drivers = jax.vmap(lambda key, of: jax.tree.map(lambda leaf: leaf[0], draw(key, of[None])))(keys, kind)
+    drivers = jax.vmap(lambda row, of: jax.tree.map(lambda leaf: leaf[0], draw(row, of[None])))(seeds, kind)
     state = State(
         road=road,
         steps=jnp.int32(0),
