@@ -15,6 +15,10 @@ from wmplan.errors import InputError
 LEAST_RATIO = 300.0
 SIZES = (64, 128, 256, 512, 1024, 2048)
 """Numbers of worlds over which the cost's growth is fitted."""
+CROWDS = (32, 64, 128)
+"""Numbers of road users, the size classes of recorded scenes."""
+CROWDED_WORLDS = 128
+MOST_OUTCOMES_S = 0.15
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class RoadBench:
 
     worlds: int = 1024
     """Worlds simulated together, spread over one single-threaded process a core."""
+    candidates: int = 256
+    """Candidates of one scene whose true outcomes are timed."""
+    seconds: float = 8.0
+    """How long each is driven."""
     vehicles: int = 30
     """highway-env's vehicles beside the ego."""
     episodes: int = 9
@@ -37,6 +45,7 @@ def run(config: RoadBench) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     _against_highway(config, rows, cores)
     _growth(config, rows)
+    _truth(config, rows)
     return 0
 
 
@@ -70,9 +79,14 @@ def _against_highway(config: RoadBench, rows: Rows, cores: int) -> None:
 
 
 def _growth(config: RoadBench, rows: Rows) -> None:
-    """The cost against worlds, and where a step's time goes."""
+    """The cost against agents and worlds, and where a step's time goes."""
     from experiments.bench.timing import exponent
 
+    rates = _all("experiments.bench.road_speed:crowd_job", CROWDED_WORLDS, [f"{agents}" for agents in CROWDS], 1)
+    for agents, rate in zip(CROWDS, rates):
+        rows.write(f"simulator, {agents} agents a world: agent-steps a second of CPU time", rate.per_cpu_second)
+    power = exponent(CROWDS, [agents / rate.per_cpu_second for agents, rate in zip(CROWDS, rates)])
+    rows.write("cost against agents: exponent", power, n=len(CROWDS))
     tasks = [f"rate {size}" for size in SIZES] + [f"parts {config.worlds // 2}"]
     *rates, shares = _all("experiments.bench.road_speed:job", max(SIZES), tasks, 1)
     for size, rate in zip(SIZES, rates):
@@ -83,6 +97,21 @@ def _growth(config: RoadBench, rows: Rows) -> None:
     for part, share in shares.items():
         rows.write(f"share of a step's time: {part}", share / together)
     rows.write("parts of a step compiled apart, together / the step compiled as one", together)
+
+
+def _truth(config: RoadBench, rows: Rows) -> None:
+    """The true outcomes of many candidates of one scene, with all cores; last, because it loads JAX here."""
+    from experiments.bench.road_outcomes import measure
+
+    found = measure(config.candidates, config.seconds)
+    name = f"outcomes, {config.candidates} candidates x {config.seconds:g} s x 32 agents"
+    for truth in found:
+        rows.write(f"{name}, {truth.kind}: seconds", truth.whole.clock)
+    worst = max(truth.whole.clock for truth in found)
+    rows.write(f"{name}, slowest map: seconds", worst, f"{MOST_OUTCOMES_S:g} or less", worst <= MOST_OUTCOMES_S)
+    rows.write(f"{name}: seconds of CPU time, both cores", median(truth.whole.cpu for truth in found))
+    rows.write(f"{name}: of them executing", median(truth.executed.cpu for truth in found))
+    _recompiled(rows, "outcomes", sum(truth.whole.recompiled + truth.executed.recompiled for truth in found))
 
 
 def _recompiled(rows: Rows, what: str, count: int) -> None:

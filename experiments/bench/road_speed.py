@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.bench.road_crowd import crowd
 from experiments.bench.timing import timed
 from wmplan.simulator import lane_change, traffic
 from wmplan.simulator.maps import MAPS
 from wmplan.simulator.network import Network, stack
 from wmplan.simulator.packing import pack
 from wmplan.simulator.populate import reset
-from wmplan.simulator.state import ROWS, State
+from wmplan.simulator.state import State
 
 STEPS = 50
 """Steps of one timed rollout: 5 s."""
@@ -43,9 +44,14 @@ def job(largest: int) -> Callable[[str], Rate | dict[str, float]]:
     def handle(task: str) -> Rate | dict[str, float]:
         what, count = task.split()[:2]
         worlds = jax.tree.map(lambda leaf: leaf[: int(count)], everything)
-        return {"rate": rate, "parts": parts}[what](network, worlds)
+        return rate(network, worlds) if what == "rate" else parts(network, worlds)
 
     return handle
+
+
+def crowd_job(worlds: int) -> Callable[[str], Rate]:
+    """A worker's handler; the task is a number of road users in each of so many worlds."""
+    return lambda task: rate(*crowd(int(task.split()[0]), worlds))
 
 
 def atlas() -> Network:
@@ -63,7 +69,7 @@ def rate(network: Network, worlds: State) -> Rate:
     """The speed of `traffic.rollout` with everything on and every moment kept."""
     count = len(worlds.steps)
     cost = timed(jax.jit(traffic.rollout), (network, worlds, some_actions(count, STEPS)))
-    agents = count * ROWS * STEPS
+    agents = worlds.active.size * STEPS
     return Rate(agents / cost.cpu, agents / cost.clock, float(worlds.active.mean()), cost.recompiled)
 
 
