@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.spatial import cKDTree
 
@@ -84,36 +84,39 @@ class RealRoad:
 
     def within_lane(self, boxes: Float[ndarray, "N 5"]) -> Bool[ndarray, "N"]:
         """Which boxes lie wholly within one lane, or one and the next; True where the map has no lanes."""
+        lanes, links, are_areas = self._lanes
         inside = np.zeros(len(boxes), dtype=bool)
-        if not len(boxes) or not len(self._lanes):
+        if not len(boxes) or not len(lanes):
             return ~inside
         ends = corners(boxes)
-        (west, south), (east, north) = (ends.min(axis=1) - LANE_WIDTH_M).T, (ends.max(axis=1) + LANE_WIDTH_M).T
-        row, lane = self._lanes.query(shapely.box(west, south, east, north))
-        lanes = self._lanes.geometries[lane]
-        if len(lane) and shapely.get_dimensions(lanes[0]) == 2:
-            found = shapely.covers(lanes, shapely.polygons(ends)[row])
-        else:
-            far = shapely.distance(lanes[:, None], shapely.points(ends[row]))
-            found = far.max(axis=1, initial=0.0) <= LANE_WIDTH_M / 2.0
-        inside[row[found]] = True
-        return inside
+        if are_areas:
+            shapes = shapely.polygons(ends)
+            row, lane = lanes.query(shapes)
+            inside[row[shapely.covers(lanes.geometries[lane], shapes[row])]] = True
+            return inside
+        point, lane = lanes.query(shapely.points(ends.reshape(-1, 2)), predicate="dwithin", distance=LANE_WIDTH_M / 2.0)
+        near = np.zeros((len(boxes), 4, len(lanes)), dtype=bool)
+        near[point // 4, point % 4, lane] = True
+        together = near[:, :, links[:, 0]] | near[:, :, links[:, 1]]
+        return np.any(np.all(near, axis=1), axis=1) | np.any(np.all(together, axis=1), axis=1)
 
     @cached_property
-    def _lanes(self) -> shapely.STRtree:
-        """Every lane, and every lane together with one that follows it: their areas, without these their lines."""
+    def _lanes(self) -> tuple[shapely.STRtree, Int[ndarray, "N 2"], bool]:
+        """Lanes as areas (every one, and every one with one that follows it), or without these as lines; which lines
+        follow each other; whether they are areas."""
         rows = [i for i in np.flatnonzero(self._map.kinds == Feature.LANE) if len(self._map.feature(int(i))) >= 2]
         lines = [shapely.LineString(self._map.feature(int(i)).astype(np.float64)) for i in rows]
-        shapes = [_polygon(p) for p in self._map.of_kind(Feature.LANE_AREA) if len(p) >= 3]
-        own = _area_of_each(lines, shapes) if shapes and lines else list(range(len(lines)))
-        shapes = shapes or lines
-        area = dict(zip(map(int, rows), own))
-        links = {(area.get(a, -1), area.get(b, -1)) for a, b in self._map.successors.tolist()}
-        linked = [(a, b) for a, b in sorted(links) if a >= 0 and b >= 0 and a != b]
-        first, second = (np.array(shapes, dtype=object)[[link[i] for link in linked]] for i in (0, 1))
-        lanes = np.concatenate([np.array(shapes, dtype=object), shapely.union(first, second)])
+        areas = [_polygon(p) for p in self._map.of_kind(Feature.LANE_AREA) if len(p) >= 3]
+        own = _area_of_each(lines, areas) if areas and lines else list(range(len(lines)))
+        place = dict(zip(map(int, rows), own))
+        found = {(place.get(a, -1), place.get(b, -1)) for a, b in self._map.successors.tolist()}
+        links = np.array(sorted((a, b) for a, b in found if a >= 0 and b >= 0 and a != b), dtype=int).reshape(-1, 2)
+        if not areas:
+            return shapely.STRtree(lines), links, False
+        single = np.array(areas, dtype=object)
+        lanes = np.concatenate([single, shapely.union(single[links[:, 0]], single[links[:, 1]])])
         shapely.prepare(lanes)
-        return shapely.STRtree(lanes)
+        return shapely.STRtree(lanes), links, True
 
     def with_nearest_lane(self, moved: Float[ndarray, "N 2"], at: Float[ndarray, "N 2"]) -> Bool[ndarray, "N"]:
         """Which moves go with the direction of the nearest lane, or have none near: `along_lane` gives them no less

@@ -23,7 +23,7 @@ from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, STEP_S, Feature, Future, K
 from wmplan.scores import expert_progress, real_outcome
 from wmplan.simulator import encounters
 from wmplan.simulator.executed import Executed
-from wmplan.simulator.layout import Route, Signal, SimMap
+from wmplan.simulator.layout import Route, Signal, SimMap, strip
 from wmplan.simulator.maps import MAPS
 from wmplan.simulator.outcome import COLUMNS, Before, Course, outcomes_of, progress_of_set
 from wmplan.simulator.road_geometry import RoadGeometry
@@ -251,3 +251,20 @@ def test_the_grid_answers_as_the_exact_road(kinds):
     along = exact.along_lane(moves.reshape(-1, 2), paths[:, :-1].reshape(-1, 2)).reshape(50, -1)
     np.testing.assert_array_equal(fast.worst_against(paths), worst_against(along))
     assert (worst_against(along) > 0.5).any()
+
+
+@pytest.mark.parametrize("areas", [True, False])
+def test_the_seam_of_a_lane_and_the_next_is_not_two_lanes(areas):
+    """Two lanes of 40 m one after the other, and one beside the first, 3.5 m to the left."""
+    lines = {"a": (0.0, 40.0, 0.0), "b": (40.0, 80.0, 0.0), "c": (0.0, 40.0, 3.5)}
+    features = [(Feature.LANE, name, np.array([[x0, y], [x1, y]])) for name, (x0, x1, y) in lines.items()]
+    if areas:
+        features += [
+            (Feature.LANE_AREA, f"area {name}", strip(np.array([[x0, y], [x1, y]]), 3.5))
+            for name, (x0, x1, y) in lines.items()
+        ]
+    boxes = np.array([[20.0, 0.0], [40.0, 0.0], [20.0, 1.0], [40.0, 1.0], [20.0, 3.0]])
+    boxes = np.concatenate([boxes, np.tile([0.0, 4.8, 2.0], (5, 1))], axis=1)
+    linked, apart = RoadMap.build(features, [("a", "b")]), RoadMap.build(features)
+    assert RealRoad(linked).within_lane(boxes).tolist() == [True, True, False, False, True]
+    assert RealRoad(apart).within_lane(boxes).tolist() == [True, False, False, False, True]
