@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -108,6 +109,28 @@ def test_killed_in_the_middle_the_same_command_goes_on_with_what_is_cached(first
         assert (out / "scenes" / name).stat().st_mtime_ns == written, "a finished scene was planned again"
     assert pd.read_parquet(first / "timings.parquet")["imagined"].sum() > 100
     assert pd.read_parquet(out / "timings.parquet")["imagined"].sum() == 0, "what is in the cache was imagined again"
+
+
+def test_a_damaged_cache_costs_imagination_and_is_said_once(
+    first: Path, place: Path, config: Make, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copytree(place / "cache", tmp_path / "cache")
+    shutil.rmtree(tmp_path / "cache" / "compared")
+    terms = sorted((tmp_path / "cache" / "terms").glob("*/*.rows"))
+    for path in terms:
+        content = bytearray(path.read_bytes())
+        content[300] ^= 16
+        path.write_bytes(bytes(content))
+    assert run(config(out=str(tmp_path / "out"), cache=str(tmp_path / "cache"))) == 0
+    for name in TABLES:
+        assert sha256(tmp_path / "out" / name) == sha256(first / name), name
+    said = capfd.readouterr()
+    assert (said.out + said.err).count(f"{len(terms)} damaged places dropped") == 1
+    timings = pd.read_parquet(tmp_path / "out" / "timings.parquet")
+    assert timings["imagined"].sum() == len(terms), "one row of each scene"
+    for path in terms:
+        whole = place / path.relative_to(tmp_path)
+        assert path.stat().st_size == whole.stat().st_size, "imagined again, stored again"
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a bit flipped"])
