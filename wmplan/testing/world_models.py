@@ -20,8 +20,9 @@ def check_world_model(
     """Nothing, if the model keeps the contract on these scenes.
 
     Candidates are independent rows: a subset, another order, one alone or none give the same bytes as among all.
-    Sample m is the same whatever the number of samples and wherever the bank of noise begins. The same noise gives the same bytes, whatever was imagined in
-    between; inputs stay untouched. `reactive=False` claims that the plans do not matter, and is then checked.
+    Sample m is the same whatever the number of samples and wherever the bank of noise begins. The same noise gives the
+    same bytes, whatever was imagined in between; inputs stay untouched. `reactive=False` claims that the plans do not
+    matter, and is then checked.
 
     Raises:
         AssertionError: naming the first rule that is broken, with the scene.
