@@ -64,9 +64,8 @@ class Shard:
         found = packing.scan(self.name, data)
         self.rows.update(found.rows)
         self._file, self._seen = file, first + len(data)
-        if found.damaged:
-            self.mend()
-        return found.damaged
+        # Looked at again under the writers' lock: another process may have mended or replaced the file meanwhile.
+        return self.mend() if found.damaged else 0
 
     def append(self, items: list[tuple[bytes, Float32[ndarray, "_N"]]]) -> None:
         """Writes these rows (plan key, numbers) behind the others; all of them, or none where that fails.
