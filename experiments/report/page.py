@@ -38,7 +38,7 @@ def contents(run: FinishedStudy, store: Path, model: str) -> dict[str, Any]:
     trust = trust_of(model, run.agreement)
     chosen = _scenes_to_show(run)
     pictures = ScenePictures(run, store, model)
-    shown = [pictures.section(scene) for scene in track(chosen, "report", len(chosen))]
+    shown = [pictures.section(scene, place) for place, scene in enumerate(track(chosen, "report", len(chosen)))]
     unseen, everything = run.agreement["scenes"]["unseen"], run.agreement["scenes"]["all"]
     subset = "unseen" if unseen >= 5 else "all"
     return {

@@ -10,6 +10,7 @@ import pandas as pd
 from experiments import assembly
 from experiments.finished import FinishedStudy, plans_of
 from experiments.report import tables
+from experiments.report.executed import Shown, executed_picture
 from experiments.report.pictures import figure, plot_film
 from experiments.report.plots import png
 from wmplan.contracts import IMAGINED_STEP_S, WorldModel
@@ -25,6 +26,9 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of the ranking tables; the ledger has them all."""
 
+EXECUTED = 3
+"""Scenes whose candidates are shown executed."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -37,6 +41,7 @@ class Section:
     has_future: bool
     film: str
     film_caption: str
+    executed: Shown
     table: str
 
 
@@ -48,8 +53,8 @@ class ScenePictures:
         self.store, self.sealed = SceneStore.open(store), SealedFutures.open(store)
         self.model: WorldModel = assembly.build_model(model, self.config["horizon_s"])
 
-    def section(self, scene_id: str) -> Section:
-        """The section of one scene."""
+    def section(self, scene_id: str, place: int) -> Section:
+        """The section of one scene; the first `EXECUTED` places show it executed too, place 0 as a film."""
         scene, future = self.store.scene(scene_id), self.sealed.future(scene_id)
         rows = self.study.ledger[self.study.ledger["scene_id"] == scene_id]
         film, caption = self._film(scene, future, rows)
@@ -63,8 +68,18 @@ class ScenePictures:
             has_future=bool(future.ego.valid[0].any()),
             film=film,
             film_caption=caption,
+            executed=self._executed(scene, future, rows, place),
             table=tables.ranking(rows, COLUMNS) if len(rows) else "",
         )
+
+    def _executed(self, scene: Scene, future: Future, rows: pd.DataFrame, place: int) -> Shown:
+        """Candidates with their controls, executed; nothing beyond the first few scenes."""
+        planners = sorted(rows["planner"].unique())
+        if place >= EXECUTED or not planners:
+            return Shown("", "", "")
+        parts = [self.study.candidates(scene.scene_id, name).assign(planner=name) for name in planners]
+        full = pd.concat(parts, ignore_index=True)
+        return executed_picture(scene, future, full, moves=place == 0)
 
     def _picture(self, scene_id: str) -> str:
         """All candidates of each optimizer side by side."""
