@@ -39,7 +39,7 @@ def of_scene(found: SceneRoad, seed: int) -> tuple[Network, State]:
     x, y, yaw = (padded(values, 0.0) for values in (start.x, start.y, start.yaw))
     # Padded rows stand on routes that do not exist, far from everything.
     x, y = jnp.where(jnp.arange(rows) < used, x, 1e4), jnp.where(jnp.arange(rows) < used, y, 1e4)
-    kind = padded(np.where(start.kind == Kind.OTHER, Kind.VEHICLE, start.kind), int(Kind.VEHICLE))
+    kind = padded(np.where(start.kind == Kind.OTHER, Kind.VEHICLE, start.kind), float(Kind.VEHICLE))
     seeds = np.zeros(rows, np.uint32)
     seeds[:used] = [fold_in(seed, found.road.name, name) & 0xFFFFFFFF for name in start.ids]
     state = _settled(
