@@ -112,6 +112,8 @@ def _lane_offset(network: Network, state: State, lane: Int[Array, ""]) -> Float[
     """Where the wanted lane lies (m to the left), if there is one and it is free or the change has already begun."""
     route, width = state.route[0], network.lane_width[state.road]
     exists = jnp.where(lane > 0, network.left[state.road, route], network.right[state.road, route]) >= 0
+    window = network.change[state.road, route]
+    exists &= (state.s[0] > window[0]) & (state.s[0] < window[1])
     offset = lane * width
     placed = everyone_on(network, state, route)
     away = placed.arc - state.s[0]
