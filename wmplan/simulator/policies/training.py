@@ -26,17 +26,17 @@ class Ppo:
     """steps of a piece of drive"""
     pieces: int = 64
     """pieces in a minibatch"""
-    minibatches: int = 8
+    minibatches: int = 4
     """minibatches of an update"""
     passes: int = 4
     """times that an update goes through its data"""
-    rate: float = 5e-4
+    rate: float = 7e-4
     """Adam's"""
-    discount: float = 0.98
+    discount: float = 0.97
     """a step"""
     trace: float = 0.95
     """lambda of the generalised advantages"""
-    entropy: float = 2e-3
+    entropy: float = 1e-3
     """weight of the entropy"""
     clip: float = 0.2
     """of the ratio of densities"""
