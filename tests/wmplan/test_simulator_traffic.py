@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -200,3 +201,44 @@ def test_the_ego_obeys_the_bicycle(film, network):
     assert np.abs(driven[:, [0, 1, 3]] - expected[:, [0, 1, 3]]).max() < 2e-3
     assert np.abs(np.angle(np.exp(1j * (driven[:, 2] - expected[:, 2])))).max() < 1e-4
     assert driven[-1, 3] == 0.0
+
+
+def test_a_million_agent_steps_hold_the_laws(network):
+    """No teleport, bounded accelerations, finite everything, whatever 500 random egos do."""
+    worlds, steps = 520, 64
+    which = jnp.arange(worlds, dtype=jnp.int32) % WORLDS
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(11), i))(jnp.arange(worlds))
+    seen, worst = jax.device_get(_law_breaking(network, which, keys, steps))
+    assert seen > 500_000, "active rows; with the padded ones over a million"
+    assert worst["accel"] <= bicycle.MAX_ACCEL_MPS2 + 1e-3
+    assert worst["brake"] <= MAX_BRAKE_MPS2 + 1e-3
+    assert worst["jump"] <= 0.05
+    assert worst["heading"] <= 1e-4
+    assert worst["broken"] == 0
+
+
+@partial(jax.jit, static_argnames="steps")
+def _law_breaking(network, which, keys, steps):
+    def one(carry, key):
+        worlds, seen, worst = carry
+        action = jax.random.uniform(key, (which.shape[0], 2), minval=-1.0, maxval=1.0) * jnp.array([[6.0, 0.1]])
+        after = go_on(network, worlds, observe(network, worlds), action)
+        both = worlds.active & after.active
+        accel = (after.speed - worlds.speed) / STEP_S
+        moved = jnp.hypot(after.x - worlds.x, after.y - worlds.y)
+        # The outside of a bend and the way across a lane are longer than the lane's centre.
+        allowed = 1.15 * jnp.maximum(after.speed, worlds.speed) * STEP_S
+        now = {
+            "accel": accel,
+            "brake": -accel,
+            "jump": moved - allowed,
+            "heading": jnp.abs(after.cos**2 + after.sin**2 - 1.0),
+            "broken": (~jnp.isfinite(after.x + after.y + after.speed + after.s)).astype(jnp.float32),
+        }
+        worst = {name: jnp.maximum(worst[name], jnp.max(jnp.where(both, now[name], 0.0))) for name in worst}
+        return (after, seen + both.sum(), worst), None
+
+    names = ("accel", "brake", "jump", "heading", "broken")
+    start = place(network, which, keys), jnp.int32(0), {name: jnp.zeros(()) for name in names}
+    (_, seen, worst), _ = jax.lax.scan(one, start, jax.random.split(jax.random.key(3), steps))
+    return seen, worst
