@@ -1,6 +1,7 @@
 """Optimizers propose candidates by ask and tell: CEM, MPPI, a Frenet lattice, a fixed pool, a tree of manoeuvres. JAX
 inside, numpy at the edge. `OPTIMIZERS` lists them by name with their configs, `make` builds one, `plan` runs one
-against a callback that prices plans."""
+against a callback that prices plans. `optimizers.compiled` runs a whole plan as one program
+where vehicle and cost are JAX functions."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class PlannersBench:
     """Plans from each start for the mean cost."""
     rounds: int = 8
     """Turns of each planner where time is measured; the best counts."""
-    sizes: tuple[int, ...] = field(default=(128, 512, 1024, 4096))
+    sizes: tuple[int, ...] = field(default=(128, 1024, 4096))
     """Candidates a round for which quality is measured; 128 and 1024 have goals and must be among them."""
     core: int = 1
     """The core that everything runs on."""
