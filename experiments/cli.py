@@ -25,6 +25,12 @@ COMMANDS = {
             positional="source",
         ),
         Command(
+            "simulate",
+            "experiments.simulate:SimulateCommand",
+            "experiments.simulate:run",
+            "simulated drives into a store of scenes, the propensities of every decision recorded",
+        ),
+        Command(
             "train",
             "experiments.train:TrainConfig",
             "experiments.fitting:run_train",

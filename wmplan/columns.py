@@ -18,9 +18,9 @@ from numpy import ndarray
 
 from wmplan.frames import Pose
 from wmplan.mapcrop import crop
-from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, Future, Lights, Log, RoadMap, Scene, Tracks
+from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, Driven, Future, Lights, Log, RoadMap, Scene, Tracks
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a column or its meaning changes; a store of another version is refused."""
 
 _TRACKS = (("kinds", "i1", "A"), ("sizes", "f4", "A 2"), ("states", "f4", "A T 5"), ("valid", "?", "A T"))
@@ -94,8 +94,13 @@ FUTURES = pa.schema(
         *_tracks("ego", FUTURE_STEPS),
         *_tracks("agent", FUTURE_STEPS),
         *_lights(FUTURE_STEPS),
+        pa.field("driven_component", pa.string()),
+        _array("driven_steps", "i4", "D"),
+        _array("driven_actions", "f4", "D 2"),
+        _array("driven_log_density", "f8", "D"),
     ]
 )
+"""`driven_component` is null, and there are no decisions, where propensities are not known."""
 Row = Mapping[str, Any]
 
 
@@ -186,13 +191,14 @@ def future_row(future: Future) -> Row:
         **_tracks_row("ego", future.ego),
         **_tracks_row("agent", future.agents),
         **_lights_row(future.lights),
+        **_driven_row(future.driven),
     }
 
 
 def future_of(row: Row) -> Future:
     """The future of a row of `FUTURES`."""
     ego, agents = (_tracks_of(row, prefix, FUTURE_STEPS) for prefix in ("ego", "agent"))
-    return Future(row["scene_id"], ego, agents, _lights_of(row, FUTURE_STEPS))
+    return Future(row["scene_id"], ego, agents, _lights_of(row, FUTURE_STEPS), _driven_of(row))
 
 
 def row_digest(row: Row, schema: pa.Schema) -> bytes:
@@ -233,6 +239,27 @@ def _lights_of(row: Row, steps: int) -> Lights:
     n = len(row["light_lanes"])
     points, states = _numbers(row["light_points"], "f4", n, 2), _numbers(row["light_states"], "i1", n, steps)
     return Lights(points, tuple(row["light_lanes"]), states)
+
+
+def _driven_row(driven: Driven | None) -> Row:
+    known = driven or Driven("", np.zeros(0, np.int32), np.zeros((0, 2), np.float32), np.zeros(0))
+    return {
+        "driven_component": known.component if driven else None,
+        "driven_steps": _bytes(known.steps, "i4"),
+        "driven_actions": _bytes(known.actions, "f4"),
+        "driven_log_density": _bytes(known.log_density, "f8"),
+    }
+
+
+def _driven_of(row: Row) -> Driven | None:
+    if row["driven_component"] is None:
+        return None
+    return Driven(
+        component=row["driven_component"],
+        steps=_numbers(row["driven_steps"], "i4", -1),
+        actions=_numbers(row["driven_actions"], "f4", -1, 2),
+        log_density=_numbers(row["driven_log_density"], "f8", -1),
+    )
 
 
 def _bytes(array: ndarray, kind: str) -> bytes:

@@ -153,6 +153,22 @@ class Lights:
 
 
 @dataclass(frozen=True)
+class Driven:
+    """How likely it was that the recorded ego was driven as it was: what importance sampling needs.
+
+    A decision, acceleration (m/s2) and curvature (1/m), is made at each of `steps`, from the state of that step, and
+    holds until the next. `log_density` is the logarithm of its density (per m/s2 and per 1/m) given everything before
+    it, whoever was at the wheel; the sum over decisions is that of the drive. `component` names who was, of those that
+    might have been. Steps count from the log's beginning in a `Log`, from t0 in a `Future`.
+    """
+
+    component: str
+    steps: Int[ndarray, "N"]
+    actions: Float32[ndarray, "N 2"]
+    log_density: Float[ndarray, "N"]
+
+
+@dataclass(frozen=True)
 class Log:
     """One recording, as a reader gives it: world frame in float64, recentred near the origin, at its true rate.
 
@@ -160,6 +176,7 @@ class Log:
     the id of the recording car's track, None where there is none. `recorded` is False for trajectories that were
     synthesised. `labels_reliable` is False where accelerations cannot be trusted (interpolated boxes, raw speeds), so
     that no hard-braking outcome may be read from it. `present_step` is the log's own t0, where the format names one.
+    `driven` has the propensities of the recorded ego's actions, where they are known.
     """
 
     log_id: str
@@ -175,6 +192,7 @@ class Log:
     labels_reliable: bool = True
     left_hand: bool = False
     present_step: int | None = None
+    driven: Driven | None = None
 
 
 @dataclass(frozen=True)
@@ -210,10 +228,12 @@ class Scene:
 class Future:
     """What really followed a scene, in its scene frame: `FUTURE_STEPS` steps after t0. Sealed from planners.
 
-    `agents` begins with the agents of the scene in their order; those that came into view later follow.
+    `agents` begins with the agents of the scene in their order; those that came into view later follow. `driven` has
+    the propensities of what the ego did, where they are known.
     """
 
     scene_id: str
     ego: Tracks
     agents: Tracks
     lights: Lights
+    driven: Driven | None = None

@@ -16,7 +16,7 @@ from wmplan.frames import Pose
 from wmplan.mapcrop import crop
 from wmplan.resample import lights_at, resample
 from wmplan.route import route_of
-from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, STEP_S, Future, Kind, Light, Lights, Log, Scene, Tracks
+from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, STEP_S, Driven, Future, Kind, Light, Lights, Log, Scene, Tracks
 
 HISTORY_S = HISTORY_STEPS * STEP_S
 
@@ -153,8 +153,18 @@ def _scene(log: Log, ego: int, t0: int, config: WindowConfig) -> tuple[Scene, Fu
         ego=after.select([ego]).seen_from(anchor),
         agents=after.select(np.concatenate([agents, later])).seen_from(anchor),
         lights=lights_at(lights, log.dt_s, t0, np.arange(1, FUTURE_STEPS + 1)),
+        driven=_driven(log, t0) if scene.recorded_ego else None,
     )
     return scene, future
+
+
+def _driven(log: Log, t0: int) -> Driven | None:
+    """The decisions that were made from t0 on, within the future that a scene keeps."""
+    if log.driven is None:
+        return None
+    after = np.round((log.driven.steps - t0) * log.dt_s / STEP_S).astype(np.int32)
+    kept = np.flatnonzero((log.driven.steps >= t0) & (after < FUTURE_STEPS))
+    return Driven(log.driven.component, after[kept], log.driven.actions[kept], log.driven.log_density[kept])
 
 
 def _near(past: Tracks, ego: int, anchor: Pose, config: WindowConfig) -> Int[ndarray, "N"]:

@@ -182,7 +182,7 @@ def test_memory_does_not_grow_with_the_scenes(tmp_path: Path, monkeypatch: pytes
     [
         (lambda s: (s / "manifest.json").unlink(), "no manifest.json, expected a store made by"),
         (lambda s: (s / "manifest.json").write_text("{"), "manifest.json: unreadable"),
-        (lambda s: (s / "manifest.json").write_text("[]"), "schema_version is None, expected 1"),
+        (lambda s: (s / "manifest.json").write_text("[]"), "schema_version is None, expected 2"),
         (lambda s: (s / "scenes" / "part-00000.parquet").unlink(), "part-00000.parquet: is missing, expected"),
         (lambda s: cut_short(s / "maps" / "part-00000.parquet"), r"has \d+ bytes, expected \d+ bytes"),
         (lambda s: garble(s / "scenes" / "part-00000.parquet"), "damaged .*ingest again"),

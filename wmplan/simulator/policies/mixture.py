@@ -11,7 +11,8 @@ densities at decisions only, and a target policy is one that decides as often an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,9 @@ class Mixture:
         if len({type(policy) for policy in self.policies}) > 1:
             raise ValueError("Mixture.policies: expected policies of one class")
         if abs(sum(self.weights) - 1.0) > 1e-9 or min(self.weights) <= 0.0 or self.hold < 1:
-            raise ValueError(f"Mixture: weights {self.weights}, hold {self.hold}, expected a sum of one, one step or more")
+            raise ValueError(
+                f"Mixture: weights {self.weights}, hold {self.hold}, expected a sum of one, one step or more"
+            )
 
     @property
     def has_density(self) -> bool:
@@ -86,7 +89,7 @@ def draw(weights: tuple[float, ...], keys: Array) -> Int[Array, "B"]:
 
 
 def decide(policies: Policy, situation: Situation, keys: Array) -> Float[Array, "B 2"]:
-    """What each world's own policy (an axis of worlds on each of its leaves) decides, drawn with the world's own key."""
+    """What the own policy of each world (an axis of worlds on each leaf) decides, drawn with the own key of each."""
 
     def one(policy: Policy, rows: Situation, key: Array) -> Float[Array, "2"]:
         alone = jax.tree.map(lambda leaf: leaf[None], (rows.worlds, rows.observed, rows.seen))
@@ -99,19 +102,22 @@ def decide(policies: Policy, situation: Situation, keys: Array) -> Float[Array, 
     return jnp.clip(actions, -bound, bound)
 
 
-@jax.jit
-def each_density(policies: Policy, situation: Situation, actions: Float[Array, "D 2"]) -> Float[Array, "M D"]:
+@partial(jax.jit, static_argnames="components")
+def each_density(
+    policies: Policy, components: int, situation: Situation, actions: Float[Array, "N 2"]
+) -> Float[Array, "M N"]:
     """The logarithm of each component's density at decisions, per m/s2 and per 1/m; policies as `Mixture.stacked`."""
 
-    def one(policy: WithDensity) -> Float[Array, "D"]:
-        return policy.log_density(situation, actions)
+    def one(policy: Policy) -> Float[Array, "N"]:
+        return cast(WithDensity, policy).log_density(situation, actions)
 
-    return jax.vmap(one, axis_size=None)(policies)
+    each: Float[Array, "M N"] = jax.vmap(one, axis_size=components)(policies)
+    return each
 
 
 def sequential(
-    weights: tuple[float, ...], each: Float[ndarray, "M D"]
-) -> tuple[Float[ndarray, "D"], Float[ndarray, "D+1 M"]]:
+    weights: tuple[float, ...], each: Float[ndarray, "M N"]
+) -> tuple[Float[ndarray, "N"], Float[ndarray, "N+1 M"]]:
     """The logarithm of the density of each decision given all before it, whoever drives, and the probability of each
     component before the first decision and after each.
 
