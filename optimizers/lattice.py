@@ -17,8 +17,8 @@ from optimizers.axes import Design, design
 from optimizers.fan import FanConfig, fan
 from optimizers.limits import tally
 from optimizers.motion import Motion, motion_of
+from optimizers.profiles import SmoothingConfig
 from optimizers.settings import digest_of, per_round, require
-from optimizers.smoothing import SmoothingConfig
 from wmplan import bridge
 from wmplan.contracts import Infeasible, Proposal
 from wmplan.plans import Plans, Start
