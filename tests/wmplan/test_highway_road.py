@@ -211,6 +211,21 @@ def test_newcomers_are_the_same_for_all_candidates():
         np.testing.assert_array_equal(states(driven)[0, step, row], states(driven)[1, step, row])
 
 
+def test_who_comes_does_not_depend_on_what_was_drawn_before():
+    from wmplan.simulator.highway_cars import come_and_go, copied
+
+    state = HighwayRoad("intersection").reset(3)
+    one, other = copied(state.env), copied(state.env)
+    other.np_random.uniform(size=3)  # as if somebody had been let in here who wasn't there
+    for second in range(1, 5):
+        for env in (one, other):
+            come_and_go(env, state.key, second)
+    assert [v.label for v in one.road.vehicles] == [v.label for v in other.road.vehicles]
+    assert any(v.label.startswith("spawn") for v in one.road.vehicles if v not in state.env.road.vehicles)
+    for a, b in zip(one.road.vehicles, other.road.vehicles):
+        np.testing.assert_array_equal(a.position, b.position)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_scene(kind):
     road = HighwayRoad(kind, vehicles=20)
