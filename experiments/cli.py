@@ -124,6 +124,12 @@ COMMANDS = {
             "measure our planners beside their peers: time, quality at equal steps and equal time",
         ),
         Command(
+            "bench lattice",
+            "experiments.bench.lattice:LatticeBench",
+            "experiments.bench.lattice:run",
+            "measure 1,024 candidates of the lattice beside frenetix (C++)",
+        ),
+        Command(
             "bench road",
             "experiments.bench.road:RoadBench",
             "experiments.bench.road:run",

@@ -15,6 +15,7 @@ from numpy import ndarray
 
 from optimizers.axes import ABSOLUTE, Axes
 from optimizers.fan import Fan, FanConfig, fan
+from optimizers.lattice import Lattice, LatticeConfig
 from optimizers.motion import motion_of
 from wmplan.plans import ROUTE_POINTS, Start
 from wmplan.scene import STEP_S
@@ -45,6 +46,17 @@ def task(curvature_pm: float = 0.0) -> Task:
     return Task(np.stack([np.sin(angle), 1.0 - np.cos(angle)], axis=1) / curvature_pm - np.array([0.0, 0.2]))
 
 
+def optimizer(task: Task) -> tuple[Callable[[], int], Callable[[], int]]:
+    """Two functions: `ask` of a `Lattice` of 1,024 candidates, and its `finalists`; each gives a number of rows."""
+    made = Lattice(LatticeConfig(budget=1024, horizon_steps=task.steps))
+    state = made.init(0, _start(task))
+    asked = made.ask(0, state)
+    # Any costs do: three finalists of different kinds are smoothed.
+    costs = np.where(asked.infeasible == 0, np.random.default_rng(0).random(len(asked.infeasible)), np.inf)
+    told = made.tell(state, asked.controls, costs)
+    return lambda: len(made.ask(0, state).controls), lambda: len(made.finalists(told).controls)
+
+
 def prepared(task: Task) -> tuple[Callable[[], int], Callable[[], Fan]]:
     """A function that makes one plan and gives the number of feasible candidates; one that gives all of the plan.
 
@@ -56,7 +68,7 @@ def prepared(task: Task) -> tuple[Callable[[], int], Callable[[], Fan]]:
     offsets = np.array(task.offsets_m, dtype=np.float32)
     axes = Axes(end, speed, np.full(len(end), ABSOLUTE, np.int32), offsets, np.zeros(len(offsets), bool))
     config = FanConfig(horizon_steps=task.steps)
-    motion = motion_of(Start(task.speed, 0.0, 0.0, 4.8, 2.0, 10.0, task.reference.astype(np.float32)))
+    motion = motion_of(_start(task))
 
     def whole() -> Fan:
         return fan(config, motion, axes)
@@ -65,3 +77,7 @@ def prepared(task: Task) -> tuple[Callable[[], int], Callable[[], Fan]]:
         return int((np.asarray(whole().infeasible) == 0).sum())
 
     return plan, whole
+
+
+def _start(task: Task) -> Start:
+    return Start(task.speed, 0.0, 0.0, 4.8, 2.0, 10.0, task.reference.astype(np.float32))

@@ -40,6 +40,8 @@ def test_bench_refuses_nothing_to_measure():
 def test_rows_say_how_many_times_faster(tmp_path, capsys):
     from experiments.bench.rows import Rows
 
-    lattice.write(Rows(5, "wmplan bench lattice", str(tmp_path)), lattice.LatticeTimes(2.0, 6.0, 7.0, 1.0, 900, 900))
+    lattice.write(
+        Rows(5, "wmplan bench lattice", str(tmp_path)), lattice.LatticeTimes(2.0, 6.0, 7.0, 3.0, 9.0, 1.0, 900, 900)
+    )
     shown = capsys.readouterr().out
     assert "times faster than frenetix (C++): 3  goal at least 4: MISSED" in shown
