@@ -34,7 +34,7 @@ class CacheBench:
     """Scenes of the simulator for prefix and race."""
     study: str = ""
     """Words for the study of `second`, e.g. "samples=16"; empty = the embedded default."""
-    small: str = "logs.n=4 candidates=32 samples=2 optimizers=[cem,tree]"
+    small: str = "logs.n=2 model=cv candidates=32 optimizers=[cem,tree] baselines=[]"
     """Words for the study that meets a full disk."""
     results: str = str(FOLDER)
     """Folder of the results."""
@@ -147,7 +147,7 @@ def _second(config: CacheBench, folder: Path, rows: Rows) -> None:
 
 
 def _disk(config: CacheBench, folder: Path, rows: Rows) -> None:
-    """A file system of 64 KiB under the cache's terms, in a mount namespace of its own; nothing is recorded where the
+    """A file system of 16 KiB under the cache's terms, in a mount namespace of its own; nothing is recorded where the
     system forbids that."""
     if not shutil.which("unshare"):
         say("bench cache: no unshare here, the full disk is left out")
@@ -160,15 +160,17 @@ def _disk(config: CacheBench, folder: Path, rows: Rows) -> None:
     (cache / "terms").mkdir()
     words += [f"cache={cache}", f"out={folder / 'full'}"]
     study = shlex.join([sys.executable, "-m", "experiments.cli", "study", *words])
-    mount = f"mount -t tmpfs -o size=64k tmpfs {shlex.quote(str(cache / 'terms'))}"
+    mount = f"mount -t tmpfs -o size=16k tmpfs {shlex.quote(str(cache / 'terms'))}"
     namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*namespace, mount], capture_output=True, check=False).returncode != 0:
         say("bench cache: mounting is not permitted here, the full disk is left out")
         return
     done = subprocess.run([*namespace, f"{mount} && exec {study}"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        say(f"bench cache: the study on a full disk ended with {done.returncode}: {done.stderr[-500:]}")
     said = (done.stdout + done.stderr).count("without storing more")
     same = done.returncode == 0 and _same(folder / "roomy", folder / "full")
-    name = "disk full (tmpfs of 64 KiB) while a study stores its terms"
+    name = "disk full (tmpfs of 16 KiB) while a study stores its terms"
     rows.write(f"{name}: exit status", float(done.returncode), "0", done.returncode == 0)
     rows.write(f"{name}: times it says so", float(said), "1", said == 1)
     rows.write(f"{name}: tables as with room", "equal" if same else "different", "equal", same)
