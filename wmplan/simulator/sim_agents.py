@@ -128,7 +128,7 @@ def kinematics(
     return speed, _central(speed) / STEP_S, turn / STEP_S, swing / STEP_S**2
 
 
-def distance_to_nearest(traces: Traces, judged: Int[ndarray, "E"], first: int) -> Float[ndarray, "R E T"]:
+def distance_to_nearest(traces: Traces, judged: Int[ndarray, "E"], first: int) -> Float[ndarray, "R E S"]:
     """Metres from each judged box to the nearest other one, corners rounded; negative where they overlap."""
     x, y, yaw = (field[:, :, first:] for field in (traces.x, traces.y, traces.yaw))
     there = traces.valid[:, :, first:]
@@ -190,7 +190,7 @@ def rounded_distance(
 
 def time_to_collision(
     traces: Traces, speed: Float[ndarray, "R A T"], judged: Int[ndarray, "E"], first: int
-) -> Float[ndarray, "R E T"]:
+) -> Float[ndarray, "R E S"]:
     """Seconds until each judged box touches the one that it follows, if both keep their speeds; at most `TTC_CAP_S`."""
     x, y, yaw = (field[:, :, first:] for field in (traces.x, traces.y, traces.yaw))
     there, pace = traces.valid[:, :, first:], np.nan_to_num(speed[:, :, first:])
