@@ -33,8 +33,8 @@ class Learned:
 
     @property
     def deterministic(self) -> bool:
-        """Whether it is greedy."""
-        return bool(self.greedy)
+        """Whether it is greedy; False in compiled code, which does not know (a check of types asks there)."""
+        return not isinstance(self.greedy, jax.core.Tracer) and bool(self.greedy)
 
     def act(self, situation: Situation, key: Array) -> Float[Array, "B 2"]:
         """A draw, or the mode."""

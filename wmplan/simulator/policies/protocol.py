@@ -25,6 +25,7 @@ class Situation(NamedTuple):
     seen: Float[Array, "B O"]
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Drives the egos: a pytree, so that policies of one class share what was compiled for one of them."""
 
