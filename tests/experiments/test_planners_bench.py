@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 
@@ -11,7 +12,7 @@ import pytest
 
 from experiments.bench.peers import ours, plain_jax
 from experiments.bench.planner_race import Batch, Found, Quality, Row, found_from
-from experiments.bench.planners import PlannersBench, at, draw, show, within, write
+from experiments.bench.planners import PlannersBench, at, draw, fastest, show, within, write
 from experiments.bench.planning_task import STARTS, STD, STEPS, jax_costs, referee, torch_costs
 from experiments.bench.rows import Rows
 from optimizers.noise import factor
@@ -63,9 +64,12 @@ def test_adapters_plan(module):
         assert found.shape == (STEPS, 2)
         assert referee(STARTS["A"], found) < 45.0, entry.name
         assert np.array_equal(plan(STARTS["A"], 3, True), found), entry.name
-        again = plan(STARTS["A"], 5, False)
+        again = [plan(STARTS["A"], seed, False) for seed in range(5, 11)][-1]
         if entry.family == "MPPI":
-            assert referee(STARTS["A"], again) < referee(STARTS["A"], found), entry.name
+            # pytorch_mppi's control cost makes it dearer the further it goes; the others fall.
+            bound = 45.0 if module == "pytorch_mppi" else referee(STARTS["A"], found)
+            assert referee(STARTS["A"], again) < bound, entry.name
+            assert not np.array_equal(again, found), entry.name
 
 
 def test_ours_reports_what_the_referee_says():
@@ -137,9 +141,26 @@ def test_equal_time_takes_the_largest_size_that_fits():
     assert within(row, 0.1) is None
 
 
-def test_found_survives_its_json():
-    import dataclasses
+def test_the_shorter_time_of_two_processes_counts_and_quality_stays():
+    slow = dataclasses.replace(FOUND, rows=tuple(dataclasses.replace(r, cpu_ms=99.0, quality=()) for r in FOUND.rows))
+    quick = dataclasses.replace(slow, rows=(dataclasses.replace(slow.rows[0], cpu_ms=4.0), *slow.rows[1:]))
+    merged = fastest(FOUND, quick)
+    assert merged.rows[0].cpu_ms == 4.0
+    assert merged.rows[0].quality == FOUND.rows[0].quality
+    assert merged.rows[1:] == FOUND.rows[1:]
 
+
+def test_time_alone_writes_no_quality(tmp_path):
+    rows = tuple(dataclasses.replace(row, quality=()) for row in FOUND.rows)
+    timed = dataclasses.replace(FOUND, rows=rows)
+    write(Rows(5, "wmplan bench planners", str(tmp_path)), timed, 40)
+    show(timed)
+    figures = [row["figure"] for row in json.loads((tmp_path / "5.json").read_text())]
+    assert any("CPU ms" in figure for figure in figures)
+    assert not any("cost" in figure for figure in figures)
+
+
+def test_found_survives_its_json():
     assert found_from(json.dumps(dataclasses.asdict(FOUND))) == FOUND
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import unittest.mock
 import warnings
 from typing import Any
 
+import colorednoise
 import numpy as np
 import torch
 from numpy import ndarray
-from pytorch_icem import iCEM
+from pytorch_icem import iCEM, icem
 
 from experiments.bench.peers.peer import ROUNDS, Entry, Planner, elites
 from experiments.bench.planning_task import HIGH, LOW, STD, STEPS, stage, torch_step
@@ -20,9 +23,16 @@ def entries() -> list[Entry]:
 
 
 class _Kept(iCEM):
-    """Keeps the cheapest sample, which `command` gives only the first action of."""
+    """Keeps the cheapest sample, which `command` gives only the first action of, and can be seeded."""
 
     cheapest: Any = None
+    generator: Any = None
+
+    def sample_action_sequences(self, state: Any, N: int) -> Any:
+        # The library has its noise drawn from a generator that nobody can seed.
+        noise = functools.partial(colorednoise.powerlaw_psd_gaussian, random_state=self.generator)
+        with unittest.mock.patch.object(icem.colorednoise, "powerlaw_psd_gaussian", noise):
+            return super().sample_action_sequences(state, N)
 
     def update_distribution(self, elites: Any) -> None:
         self.cheapest = elites[0]
@@ -42,7 +52,7 @@ def _planner(n: int) -> Planner:
 
     @torch.inference_mode()
     def plan(start: tuple[float, ...], seed: int, fresh: bool) -> ndarray:
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - the library draws from NumPy's global generator
+        solver.generator = np.random.default_rng(seed)
         solver.reset()
         solver.command(torch.tensor(start, dtype=torch.float32), shift_nominal_trajectory=False)
         return solver.cheapest.numpy().copy()
