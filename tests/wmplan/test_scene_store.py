@@ -199,7 +199,7 @@ def test_a_damaged_store_is_told_in_one_line(tmp_path: Path, damage: Any, words:
 def test_another_version_is_refused(tmp_path: Path) -> None:
     fill(tmp_path / "store", 1)
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
-    for change, words in (({"schema_version": 99}, "schema_version is 99, expected 1"), ({"extra": 1}, "extra")):
+    for change, words in (({"schema_version": 99}, "schema_version is 99, expected 2"), ({"extra": 1}, "extra")):
         (tmp_path / "store" / "manifest.json").write_text(json.dumps(manifest | change))
         with pytest.raises(InputError, match=words):
             SceneStore.open(tmp_path / "store")
