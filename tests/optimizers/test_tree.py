@@ -33,8 +33,8 @@ def test_leaves_share_their_beginnings_to_the_bit_and_part_after(start):
 
 
 @pytest.mark.parametrize("start", STARTS, ids=["straight", "arc", "fast"])
-@pytest.mark.parametrize("budget", [64, 128])
-def test_less_than_half_of_the_steps_are_left(start, budget):
+def test_less_than_half_of_the_steps_are_left(start):
+    budget = 128
     proposal = proposed(TreeConfig(budget=budget), start)
     plans = Plans.from_controls(proposal.controls, start.speed)
     steps = prefix_tree(plans.states[:, ::5]).steps
@@ -42,7 +42,7 @@ def test_less_than_half_of_the_steps_are_left(start, budget):
     n1, n2, n3 = branches(budget)
     beside = budget - n1 * n2 * n3
     assert steps <= 2 * (n1 + n1 * n2 + n1 * n2 * n3) + 6 * beside
-    assert steps <= 6 * budget / (2.0 if budget >= 128 else 1.9)
+    assert steps <= 6 * budget / 2
 
 
 def test_drivable_where_the_limits_allow_and_accelerations_as_chosen():
@@ -72,7 +72,6 @@ def test_branches_fit_the_budget():
         n1, n2, n3 = branches(budget)
         assert 0.5 * min(budget, 4096) < n1 * n2 * n3 + ALONE <= budget
         assert len(ACTIONS) >= n1 >= n2 >= n3 >= 2
-    assert len(proposed(TreeConfig(budget=10), STARTS[0]).controls) == 10
 
 
 @pytest.mark.parametrize("horizon", [15, 20, 30, 33, 80])
