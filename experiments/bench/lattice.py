@@ -73,7 +73,7 @@ def write(rows: Rows, found: LatticeTimes) -> None:
     what = "lattice of 1,024 with projection and checks"
     rows.write(f"{what}, CPU ms a plan", found.ours)
     rows.write(f"{what}, first call, CPU s", found.first_call_s)
-    rows.write("lattice, ask of 1,024 drivable candidates out of 2,810, CPU ms", found.ask)
+    rows.write("lattice, ask of 1,024 candidates out of 2,810, CPU ms", found.ask)
     rows.write("lattice, three finalists smoothed and certified, CPU ms", found.smoothing)
     rows.write(f"{what}, frenetix (C++), CPU ms a plan", found.frenetix)
     rows.write(f"{what} and five costs, frenetix (C++), CPU ms a plan", found.frenetix_priced)
