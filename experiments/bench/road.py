@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from experiments.bench.rows import Rows
+import numpy as np
+
+from experiments.bench.rows import GIB, Rows
+from experiments.measure import measured
 from experiments.processes import run_tasks
 from experiments.results import FOLDER
 from wmplan.errors import InputError
+from wmplan.sealed import SealedFutures
+from wmplan.store import SceneStore
 
 LEAST_RATIO = 300.0
 SIZES = (64, 128, 256, 512, 1024, 2048)
@@ -19,6 +26,7 @@ CROWDS = (32, 64, 128)
 """Numbers of road users, the size classes of recorded scenes."""
 CROWDED_WORLDS = 128
 MOST_OUTCOMES_S = 0.15
+MOST_LOGS_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,17 +43,26 @@ class RoadBench:
     """highway-env's vehicles beside the ego."""
     episodes: int = 9
     """Episodes of highway-env in each process; the median counts."""
+    logs: int = 1000
+    """Scenes of 10 s that are written; a quarter of them first, to see that memory does not grow."""
+    store: str = ""
+    """A store of recorded scenes (such as Waymo's) to hold the traffic against; empty = no table of realism."""
+    scenes: int = 100
+    """At most so many of its scenes, a fixed random choice."""
     results: str = str(FOLDER)
     """Folder of the results."""
 
 
 def run(config: RoadBench) -> int:
     """Measure and record; the exit status. About ten minutes."""
-    rows = Rows(3, "wmplan bench road", config.results)
+    rows = Rows(3, "wmplan bench road" + (f" store={Path(config.store).name}" if config.store else ""), config.results)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     _against_highway(config, rows, cores)
     _growth(config, rows)
+    _logs(config, rows)
     _truth(config, rows)
+    if config.store:
+        _realism(config, rows)
     return 0
 
 
@@ -99,8 +116,36 @@ def _growth(config: RoadBench, rows: Rows) -> None:
     rows.write("parts of a step compiled apart, together / the step compiled as one", together)
 
 
+def _logs(config: RoadBench, rows: Rows) -> None:
+    """Simulated logs written to a store: time and memory of the whole command."""
+    costs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for n in (config.logs // 4, config.logs):
+            done = measured(["-m", "experiments.cli", "simulate", f"n={n}", f"out={Path(folder) / str(n)}"])
+            if done.status != 0:
+                raise InputError(f"bench road: wmplan simulate n={n} ended with status {done.status}")
+            costs.append(done)
+    name = f"wmplan simulate, {config.logs} scenes of 10 s"
+    seconds, growth = costs[1].seconds, costs[1].peak_bytes / costs[0].peak_bytes
+    most = MOST_LOGS_S * config.logs / 1000
+    rows.write(f"{name}: seconds", seconds, f"{most:g} or less", seconds <= most, n=config.logs)
+    rows.write(f"{name}: peak memory, GiB", costs[1].peak_bytes / GIB, n=config.logs)
+    rows.write(f"{name} / {config.logs // 4}: peak memory", growth, "1 (within 10 %)", growth <= 1.1)
+
+
+def _realism(config: RoadBench, rows: Rows) -> None:
+    """The simulator's traffic beside what was recorded: reported, not claimed."""
+    from wmplan.simulator.realism import table
+
+    scenes, futures = SceneStore.open(config.store), SealedFutures.open(config.store)
+    order = np.random.default_rng(0).permutation(len(scenes))[: config.scenes]
+    names = [scenes.scene_ids[i] for i in sorted(order)]
+    for row in table((scenes.scene(name), futures.future(name)) for name in names):
+        rows.write(row.figure, row.value, n=row.n)
+
+
 def _truth(config: RoadBench, rows: Rows) -> None:
-    """The true outcomes of many candidates of one scene, with all cores; last, because it loads JAX here."""
+    """The true outcomes of many candidates of one scene, with all cores; late, because it loads JAX here."""
     from experiments.bench.road_outcomes import measure
 
     found = measure(config.candidates, config.seconds)
