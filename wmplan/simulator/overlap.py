@@ -18,6 +18,8 @@ from numpy import ndarray
 NOWHERE = 0xFFFFFFFF
 REACH_M = 12.0
 ARC_STEPS_PM, LATERAL_STEPS_PM, COS_STEPS = 50.0, 10.0, 127.0
+ROUTES_TOGETHER = 8
+"""Routes are padded to a multiple of this, so that maps of nearly any size share what is compiled."""
 CONFLICT_M = 2.6
 """Two paths are in each other's way while their centrelines are closer than this (two half cars and a margin)."""
 
@@ -34,8 +36,9 @@ def overlap_table(
     points: Float[ndarray, "R P 2"], arc: Float[ndarray, "R P"], pose: Float[ndarray, "R S 4"], spacing: float
 ) -> UInt32[ndarray, "R S R"]:
     """Entry [q, k, r]: where place k of route q lies on route r. On itself a route lies exactly on itself."""
-    single = [np.asarray(a, np.float32) for a in (points, arc, pose)]
-    table = np.array(_project_all(*single))
+    count, more = len(points), -len(points) % ROUTES_TOGETHER
+    padded = [np.concatenate([a, np.repeat(a[-1:], more, axis=0)]).astype(np.float32) for a in (points, arc, pose)]
+    table = np.array(_project_all(*padded))[:count, :, :count]
     places = np.arange(pose.shape[1]) * spacing
     own = _pack(places, np.zeros_like(places), np.ones_like(places))
     for route, length in enumerate(arc[:, -1]):
