@@ -135,12 +135,14 @@ def _step(network: Network, state: BraxState, choices: Array) -> BraxState:
     before: Seat = state.pipeline_state
     actions = to_actions(network, before.worlds, jnp.clip(choices, -1.0, 1.0))
     seat, brought = drive(network, before, actions)
+    # Brax may repeat an action beyond the end of a drive, where nothing counts any more.
+    over = state.done > 0.0
     metrics = {name: getattr(brought, name).astype(jnp.float32) for name in ("contact", "lost", "red", "progress")}
     return state.replace(
         pipeline_state=seat,
         obs=see(network, *seat),
-        reward=brought.reward,
-        done=brought.over.astype(jnp.float32),
+        reward=jnp.where(over, 0.0, brought.reward),
+        done=(over | brought.over).astype(jnp.float32),
         metrics={**state.metrics, **metrics},
     )
 

@@ -18,25 +18,27 @@ from wmplan.simulator.task import EPISODE_STEPS
 class Ppo:
     """How PPO is trained."""
 
-    steps: int = 8_000_000
+    steps: int = 4_000_000
     """steps of a world, all worlds together"""
     worlds: int = 256
     """worlds that are driven at once"""
-    unroll: int = 20
-    """steps of a piece of drive"""
+    hold: int = 4
+    """steps that a choice is held in training, so that exploring moves the car instead of shaking it"""
+    unroll: int = 10
+    """choices of a piece of drive"""
     pieces: int = 64
     """pieces in a minibatch"""
     minibatches: int = 4
     """minibatches of an update"""
     passes: int = 4
     """times that an update goes through its data"""
-    rate: float = 7e-4
+    rate: float = 1e-3
     """Adam's"""
-    discount: float = 0.97
-    """a step"""
+    discount: float = 0.92
+    """from one choice to the next"""
     trace: float = 0.95
     """lambda of the generalised advantages"""
-    entropy: float = 1e-3
+    entropy: float = 1e-2
     """weight of the entropy"""
     clip: float = 0.2
     """of the ratio of densities"""
@@ -67,6 +69,7 @@ def train(environment: Any, how: Ppo, looks: int, look: Look) -> Learned:
         num_timesteps=how.steps,
         episode_length=EPISODE_STEPS,
         num_envs=how.worlds,
+        action_repeat=how.hold,
         unroll_length=how.unroll,
         batch_size=how.pieces,
         num_minibatches=how.minibatches,
