@@ -151,26 +151,33 @@ def test_a_budget_that_holds_no_candidate_is_refused(nano):
 # ------------------------------------------------------------------------------------------------------ races
 
 
-@pytest.mark.parametrize("memory", [MEMORY, PASS_BYTES + 2**23], ids=["kept", "imagined again"])
-def test_a_race_halves_and_ends_with_the_terms_of_full_scoring(nano, scene, memory):
+@pytest.fixture(scope="module")
+def by_hand(nano, scene):
+    """Eleven candidates, their terms and steps scored in full, and who is left after two halvings: one sample without
+    the reward, then two with it, cheaper half each time."""
     plans = Plans.concatenate([tree_plans(2, seed) for seed in (0, 1)]).select(list(range(11)))
     full = replace(nano, samples=4).scene(scene)
     terms = full.terms(plans).values
-    scorer = replace(nano, samples=4, memory=memory).scene(scene)
-    raced = race(scorer, plans)
-    assert sorted(raced.samples.tolist()) == [1] * 5 + [2] * 3 + [4] * 3
-    there = raced.samples == 4
-    assert np.array_equal(raced.terms.values[there], terms[there])
-    assert np.isnan(raced.terms.values[~there]).all()
-    # By hand: one sample without the reward, then two with it, cheaper half each time.
     single = Composite([c for c in nano.composite.critics if c.name != "vista"])
     one = replace(nano, samples=1, composite=single).scene(scene).terms(plans)
     alive = np.sort(np.argsort(single.judge(one).total, kind="stable")[:6])
     two = replace(nano, samples=2).scene(scene).terms(plans.select(alive))
     alive = np.sort(alive[np.argsort(nano.composite.judge(two).total, kind="stable")[:3]])
+    return plans, terms, full.count.steps_imagined, alive
+
+
+@pytest.mark.parametrize("memory", [MEMORY, PASS_BYTES + 2**23], ids=["kept", "imagined again"])
+def test_a_race_halves_and_ends_with_the_terms_of_full_scoring(nano, scene, by_hand, memory):
+    plans, terms, full_steps, alive = by_hand
+    scorer = replace(nano, samples=4, memory=memory).scene(scene)
+    raced = race(scorer, plans)
+    assert sorted(raced.samples.tolist()) == [1] * 5 + [2] * 3 + [4] * 3
+    there = raced.samples == 4
     assert np.flatnonzero(there).tolist() == alive.tolist()
+    assert np.array_equal(raced.terms.values[there], terms[there])
+    assert np.isnan(raced.terms.values[~there]).all()
     assert scorer.count.steps_asked == 11 * 4 * 6
-    assert scorer.count.steps_imagined < (0.75 if memory == MEMORY else 1.0) * full.count.steps_imagined
+    assert scorer.count.steps_imagined < (0.75 if memory == MEMORY else 1.0) * full_steps
     assert (scorer.count.imagined, scorer.count.cached) == (11, 0)
 
 
@@ -189,18 +196,28 @@ def test_a_raced_study_reads_back_what_it_stored(nano, scene, tmp_path):
         assert full.count.cached == 2, "who reached the end is scored for good"
 
 
-def test_a_few_are_not_raced_and_refused_ones_leave_first(nano, scene):
+def test_a_few_are_not_raced(nano, scene):
     few = tree_plans().select(list(range(LEAST - 1)))
-    assert (race(replace(nano, samples=4).scene(scene), few).samples == 4).all()
-    plans = tree_plans()
-    everything = replace(nano.composite.weights, downweight_p=1.0, refuse_p=1.0)
-    refusing = Composite(nano.composite.critics, everything)
-    raced = race(replace(nano, samples=4, composite=refusing).scene(scene), plans)
-    assert sorted(raced.samples.tolist()) == [1] * 4 + [2] * 2 + [4] * 2
+    assert (race(replace(nano, model=build_model("cv", 3.0)).scene(scene), few).samples == 2).all()
+
+
+def test_refused_candidates_leave_first(nano, scene):
+    scorer = replace(nano, model=build_model("cv", 3.0))
+    plans = tree_plans(2, 3)
+    terms = scorer.scene(scene).terms(plans)
+    support = terms.column("support_p")
+    third = float(np.sort(support)[-3])
+    allowed = set(np.flatnonzero(support >= third).tolist())
+    assert len(allowed) == 3
+    refusing = Composite(nano.composite.critics, CostWeights(support=0.0, downweight_p=1.0, refuse_p=third))
+    cheapest = np.argsort(refusing.judge(terms).total)[:4].tolist()
+    assert not allowed <= set(cheapest), "cost alone would keep others"
+    raced = race(replace(scorer, composite=refusing).scene(scene), plans)
+    assert allowed <= set(np.flatnonzero(raced.samples == 2).tolist())
 
 
 def test_ledger_of_a_race_says_who_was_scored_with_how_many_samples(nano, scene):
-    pool = make("pool", PoolConfig(budget=32))
+    pool = make("pool", PoolConfig(budget=20))
     scorer = replace(nano, samples=4, racing=True).scene(scene)
     decision, rows = decide(scene, start_of(scene), "pool", pool, scorer, 0)
     drivable = rows["infeasible"] == 0
