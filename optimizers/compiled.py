@@ -130,10 +130,10 @@ def _plan(
         return state, (state.std, state.best_cost, state.effective_samples, broken.astype(jnp.int32))
 
     sizes = sampler.round_sizes()
-    if len(set(sizes)) == 1:
+    if len(set(sizes)) == 1 < len(sizes):
         search, logs = jax.lax.scan(functools.partial(round_, sizes[0]), search, keys)
     else:
-        # Rounds of different sizes have different shapes: a program each, one after the other.
+        # Rounds of different sizes have different shapes, so they stand one after the other.
         each = []
         for i, k in enumerate(sizes):
             search, log = round_(k, search, keys[i])

@@ -118,7 +118,7 @@ def finite_costs(costs: Float[Array, "K"]) -> Float[Array, "K"]:
 def unless_all_failed(costs: Float[Array, "K"], after: Any, before: Any) -> Any:
     """`after` where a cost is finite, `before` where none is."""
     some = jnp.isfinite(costs).any()
-    return jax.tree.map(lambda new, old: jnp.where(some, new, old), after, before)
+    return jax.tree.map(lambda new, old: old if new is old else jnp.where(some, new, old), after, before)
 
 
 def require_search(owner: str, config: Any) -> None:

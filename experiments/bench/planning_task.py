@@ -1,7 +1,7 @@
 """The planning benchmark's task: a car on a straight road past two parked cars, its cost, and the float64 referee.
 
 References:
-    `docs/optimizers.md` has the equations; they are those of the project's survey of planners.
+    `docs/planner_benchmark.md` has the equations; they are those of the project's survey of planners.
 """
 
 from __future__ import annotations
