@@ -6,7 +6,7 @@ The seam of the evaluation: no critic and no planner may import it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -26,20 +26,21 @@ from wmplan.simulator.scene_road import scene_road
 from wmplan.simulator.state import State
 from wmplan.simulator.truth import execute
 
-
 PLANS_TOGETHER = 32
 """Plans are executed in multiples of so many (the last one is repeated), so that nothing is compiled for a number."""
 
 
 @dataclass(frozen=True)
 class LiveScene:
-    """A scene that goes on. `anchor` is the scene frame's pose in the frame of the road."""
+    """A scene that goes on. `anchor` is the scene frame's pose in the frame of the road, `course` what judging needs of
+    the road, in the scene frame."""
 
     name: str
     road: SimMap
     network: Network
     state: State
     anchor: Pose
+    course: Course
 
     def execute(self, plans: Plans) -> Executed:
         """What each plan leads to, in the scene frame, everybody else driving with the same noise.
@@ -50,10 +51,15 @@ class LiveScene:
         count = -len(plans) % PLANS_TOGETHER
         padded = np.concatenate([plans.controls, np.repeat(plans.controls[-1:], count, axis=0)])
         done = execute(self.network, self.state, padded).numpy().select(slice(0, len(plans)))
-        places = np.stack([done.x, done.y], axis=-1)
-        headings = np.stack([done.cos, done.sin], axis=-1)
-        seen, turned = self.anchor.to_local(places), self.anchor.rotate_to_local(headings)
-        return done._replace(x=seen[..., 0], y=seen[..., 1], cos=turned[..., 0], sin=turned[..., 1])
+        # Plain numbers, so that single precision stays single: these are the largest arrays of an evaluation.
+        c, s = float(np.cos(self.anchor.yaw)), float(np.sin(self.anchor.yaw))
+        dx, dy = done.x - float(self.anchor.x), done.y - float(self.anchor.y)
+        return done._replace(
+            x=c * dx + s * dy,
+            y=c * dy - s * dx,
+            cos=c * done.cos + s * done.sin,
+            sin=c * done.sin - s * done.cos,
+        )
 
 
 def live(scene: Scene, future: Future, seed: int = 0, drivers: Shift = ORIGINAL) -> LiveScene:
@@ -70,20 +76,18 @@ def live(scene: Scene, future: Future, seed: int = 0, drivers: Shift = ORIGINAL)
         network, state = of_scene(found, seed)
         road, anchor = found.road, Pose(0.0, 0.0, 0.0)
     state = state._replace(drivers=shifted(state.drivers, drivers))
-    return LiveScene(scene.scene_id, road, network, jax.block_until_ready(state), anchor)
+    course = Course.of(_seen_from(road, anchor))
+    return LiveScene(scene.scene_id, road, network, jax.block_until_ready(state), anchor, course)
 
 
 def outcomes(live_scene: LiveScene, executed: Executed, start: Start, expert_progress_m: float) -> Outcomes:
     """Both driving scores of what was executed, and what they are made of (`wmplan.simulator.outcome`)."""
-    course = Course.of(_in_scene_frame(live_scene))
     before = Before(start.accel, start.curvature, expert_progress_m)
-    return outcomes_of(executed, course, before, live_scene.name)
+    return outcomes_of(executed, live_scene.course, before, live_scene.name)
 
 
-def _in_scene_frame(live_scene: LiveScene) -> SimMap:
-    from dataclasses import replace
-
-    road, anchor = live_scene.road, live_scene.anchor
+def _seen_from(road: SimMap, anchor: Pose) -> SimMap:
+    """The road in the frame of `anchor`."""
     if anchor == Pose(0.0, 0.0, 0.0):
         return road
     routes = tuple(replace(route, points=anchor.to_local(route.points)) for route in road.routes)
