@@ -70,7 +70,16 @@ def test_recorded_densities_are_those_of_the_law(logs):
     joint = np.log(MIXTURE.weights)[:, None] + np.cumsum(each, axis=1)
     whole = logsumexp(joint, axis=0)
     np.testing.assert_allclose(np.cumsum(driven(logs[3]).log_density), whole, atol=2e-3)
-    assert (np.diff(driven(logs[3]).steps) == HOLD_STEPS).all()
+
+
+def test_decisions_are_held_and_anew_every_half_second(logs):
+    for row in (0, 11):
+        chunk, _ = MIXED.world(row)
+        accel = chunk.recorded.actions[: LOG_STEPS - 1, row, 0].reshape(-1, HOLD_STEPS)
+        np.testing.assert_allclose(accel, np.broadcast_to(accel[:, :1], accel.shape), atol=1e-5)
+        np.testing.assert_array_equal(accel[:, 0], driven(logs[row]).actions[:, 0])
+        assert (np.diff(accel[:, 0]) != 0.0).all()
+        np.testing.assert_array_equal(driven(logs[row]).steps, np.arange(0, LOG_STEPS - 1, HOLD_STEPS))
 
 
 def test_densities_integrate_to_one_whatever_has_been_before():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +13,10 @@ from wmplan.contracts import LogReader
 from wmplan.errors import InputError
 from wmplan.scene import Feature, Kind, Light, Log
 from wmplan.simulator import maps
-from wmplan.simulator.reader import CHUNK, SimulatorReader, Source
+from wmplan.simulator.reader import SimulatorReader, resume
+from wmplan.simulator.recording import CHUNK, LOG_STEPS
+from wmplan.simulator.source import Source
+from wmplan.simulator.traffic import rollout
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,32 @@ def test_a_log_is_the_same_however_many_are_asked_for(logs):
     assert_same(first, logs[0])
 
 
+def test_a_log_goes_on_from_any_step_as_it_was_logged(logs):
+    """Here where the ego explores; the other behaviours are in test_simulate_command."""
+    step, number = 60, 5
+    road, network, state = resume(logs[number].log_id, step)
+    assert road.road_map.ids == logs[number].road_map.ids
+    chunk, row = Source(16, 3).world(number)
+    actions = chunk.recorded.actions[step : LOG_STEPS - 1, row]
+    worlds = jax.tree.map(lambda leaf: leaf[None], state)
+    _, seen = jax.jit(rollout)(network, worlds, jnp.asarray(actions)[None])
+    states, valid = logs[number].tracks.states, logs[number].tracks.valid
+    rows = [0 if name == "ego" else int(name) for name in logs[number].tracks.ids]
+    for axis, name in enumerate(("x", "y")):
+        after = np.asarray(getattr(seen, name), np.float64)[:, 0].T[rows]
+        there = valid[:, step:]
+        np.testing.assert_array_equal(after[there], states[:, step:, axis][there])
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "said"),
+    [("sim-mixed-3-5", 121, "step 121, expected 0 to 120"), ("womd-1", 0, "expected the id of a simulated log")],
+)
+def test_what_cannot_go_on_is_named(name, step, said):
+    with pytest.raises(InputError, match=said):
+        resume(name, step)
+
+
 def test_other_seeds_are_other_logs(logs):
     reader = SimulatorReader()
     (other,) = reader.read(reader.paths(Path("simulator:n=1,seed=4"))[0])
@@ -88,7 +119,8 @@ def test_the_ego_starts_on_a_lane(logs):
     [
         ("simulator:n=many", "n is 'many', expected a whole number"),
         ("simulator:n=-1", "n is '-1', expected a whole number"),
-        ("simulator:seeds=1", "field 'seeds', expected one of map, n, seed"),
+        ("simulator:seeds=1", "field 'seeds', expected one of behaviour, map, n, seed"),
+        ("simulator:behaviour=drunk", "behaviour is 'drunk', expected explore, mixture, constant_velocity"),
         ("simulator:map=town", "map is 'town', expected straight, merge, crossing, t_junction, roundabout or mixed"),
     ],
 )
