@@ -28,6 +28,8 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints" / "policies"
 """The weights and the true values that ship."""
 GOAL_S = 600.0
 """From nothing to better than every IDM driver."""
+SPARSER = 1.25
+"""A policy in training is judged again after so many times the steps."""
 TRAINING = 1_000
 """Seed of the first map to train on."""
 
@@ -52,8 +54,9 @@ class PoliciesConfig:
     """maps to train on"""
     starts: int = 2048
     """settled worlds in which drives begin in training, a multiple of 256"""
-    looks: int = 16
-    """times that the policy in training is judged, at equal distances"""
+    looks: int = 200
+    """times that the policy in training may be judged, at equal distances; it is at every one at first, later ever less
+    often"""
     stages: int = 5
     """how many of them are saved"""
     ppo: Ppo = field(default_factory=Ppo)
@@ -106,8 +109,13 @@ def _train(config: PoliciesConfig) -> int:
     sizes = MERGE if config.train_on == "merge" else EVERY_MAP
     environment = make_env(config.train_on, config.train_maps, TRAINING, sizes, config.starts)
     looks: list[Look] = []
+    chances, latest = 0, 0
 
     def look(steps: int, policy: Learned) -> None:
+        nonlocal chances, latest
+        chances, latest = chances + 1, steps
+        if looks and steps < SPARSER * looks[-1].steps and chances <= config.looks:
+            return
         drawn = true_value(f"ppo after {steps} steps", policy, where)
         greedy = true_value(f"ppo after {steps} steps, greedy", policy.most_likely(), where)
         looks.append(Look(steps, time.perf_counter() - began, time.process_time() - cpu, policy, drawn, greedy))
@@ -119,8 +127,8 @@ def _train(config: PoliciesConfig) -> int:
         if len(looks) < config.stages:
             raise
         # The same as if it had been asked for so many steps.
-        config = replace(config, looks=len(looks) - 1, ppo=replace(config.ppo, steps=looks[-1].steps))
-        say(f"interrupted: what {looks[-1].steps} steps have brought is kept")
+        config = replace(config, looks=chances - 1, ppo=replace(config.ppo, steps=latest))
+        say(f"interrupted: what {latest} steps have brought is kept")
     command = _command(config)
     kept = stages([one.worth.value for one in looks], config.stages)
     for number, index in enumerate(kept, 1):
@@ -128,14 +136,14 @@ def _train(config: PoliciesConfig) -> int:
         card = Card(f"{config.train_on}, seeds {TRAINING} on", one.steps, command, commit(), hardware())
         save_policy(_folder(config) / f"ppo_{config.train_on}_{number}.safetensors", one.policy, card)
     rivals = [true_value(name, policy, where) for name, policy in IDM.items()]
-    best = max(rivals, key=lambda worth: worth.value)
-    say(f"best of the IDM drivers: {_line(best)}")
-    _record(config, looks, best, command)
+    _record(config, looks, rivals, command)
     return 0
 
 
-def _record(config: PoliciesConfig, looks: list[Look], best: Worth, command: str) -> None:
-    better = next((one for one in looks if one.greedy.interval[0] > best.interval[1]), None)
+def _record(config: PoliciesConfig, looks: list[Look], rivals: list[Worth], command: str) -> None:
+    # In the same worlds: the 95 % interval of the difference to each rival lies above zero.
+    better = next((one for one in looks if all(one.greedy.above(rival)[0] > 0.0 for rival in rivals)), None)
+    best = max(rivals, key=lambda worth: worth.value)
     rows = Rows(3, command, config.results, "" if config.train_on == "merge" else config.train_on)
     name = "PPO from nothing to better than every IDM variant on the merge"
     seconds = better.seconds if better else float("nan")
@@ -144,6 +152,7 @@ def _record(config: PoliciesConfig, looks: list[Look], best: Worth, command: str
     rows.write("best IDM variant, return of 10 s", best.value, interval=best.interval, n=best.episodes)
     last = max((one.greedy for one in looks), key=lambda worth: worth.value)
     rows.write("best PPO stage, return of 10 s", last.value, interval=last.interval, n=last.episodes)
+    rows.write("best PPO stage, more than the best IDM variant", last.value - best.value, interval=last.above(best))
 
 
 def _judge(config: PoliciesConfig) -> int:
@@ -163,7 +172,7 @@ def _judge(config: PoliciesConfig) -> int:
     rows.write("policies with a stored true value", float(len(policies)), "16", len(policies) >= 16)
     series = [merge[name] for name in sorted(merge) if name.startswith("ppo_merge") and not name.endswith("greedy")]
     if series:
-        clear = sum(a.interval[1] < b.interval[0] for a, b in pairwise(series)) + 1
+        clear = sum(b.above(a)[0] > 0.0 for a, b in pairwise(series)) + 1
         rows.write("PPO stages clearly ordered in true return", float(clear), "4", clear >= 4, n=series[0].episodes)
     return 0
 
@@ -183,7 +192,7 @@ def write_values(path: Path, worths: Iterable[Worth], command: str, maps: int) -
 
 def read_values(path: Path = CHECKPOINTS / "values.json") -> list[Worth]:
     """The stored true values."""
-    return [Worth(**row) for row in json.loads(path.read_text())["values"]]
+    return [Worth(**{**row, "means": tuple(row["means"])}) for row in json.loads(path.read_text())["values"]]
 
 
 def _folder(config: PoliciesConfig) -> Path:

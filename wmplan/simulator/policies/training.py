@@ -18,9 +18,9 @@ from wmplan.simulator.task import EPISODE_STEPS
 class Ppo:
     """How PPO is trained."""
 
-    steps: int = 4_000_000
+    steps: int = 12_000_000
     """steps of a world, all worlds together"""
-    worlds: int = 256
+    worlds: int = 512
     """worlds that are driven at once"""
     hold: int = 4
     """steps that a choice is held in training, so that exploring moves the car instead of shaking it"""
@@ -28,17 +28,17 @@ class Ppo:
     """choices of a piece of drive"""
     pieces: int = 64
     """pieces in a minibatch"""
-    minibatches: int = 4
+    minibatches: int = 8
     """minibatches of an update"""
     passes: int = 4
     """times that an update goes through its data"""
-    rate: float = 1e-3
+    rate: float = 6e-4
     """Adam's"""
-    discount: float = 0.92
+    discount: float = 0.94
     """from one choice to the next"""
     trace: float = 0.95
     """lambda of the generalised advantages"""
-    entropy: float = 1e-2
+    entropy: float = 5e-3
     """weight of the entropy"""
     clip: float = 0.2
     """of the ratio of densities"""

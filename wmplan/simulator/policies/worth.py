@@ -40,7 +40,8 @@ class Ground:
 @dataclass(frozen=True)
 class Worth:
     """The mean return of a policy, in seconds of driving at the allowed speed (`wmplan.simulator.task`), its standard
-    error, and what else its drives came to: shares of them, and seconds for `progress`."""
+    error, and what else its drives came to: shares of them, and seconds for `progress`. `means` are those of the drives
+    on each map; all policies start in the same worlds, so their differences say more than two intervals."""
 
     policy: str
     maps: str
@@ -51,11 +52,18 @@ class Worth:
     contact: float
     lost: float
     red: float
+    means: tuple[float, ...]
 
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the value."""
         return self.value - 1.96 * self.standard_error, self.value + 1.96 * self.standard_error
+
+    def above(self, other: Worth) -> tuple[float, float]:
+        """The 95 % interval of how much more it is worth than the other in the same worlds."""
+        more = np.subtract(self.means, other.means)
+        error = float(more.std(ddof=1) / np.sqrt(len(more)))
+        return float(more.mean()) - 1.96 * error, float(more.mean()) + 1.96 * error
 
 
 def ground(kind: str, maps: int = 128, episodes: int = 1024, seed: int = HELD_OUT) -> Ground:
@@ -79,7 +87,8 @@ def true_value(name: str, policy: Policy, where: Ground) -> Worth:
     means = per_map(np.asarray(drives.value, dtype=np.float64), where)
     shares = (float(np.mean(field)) for field in (drives.progress, drives.contact, drives.lost, drives.red))
     error = float(means.std(ddof=1) / np.sqrt(len(means)))
-    return Worth(name, where.kind, float(means.mean()), error, len(drives.value), *shares)
+    rounded = tuple(round(float(mean), 4) for mean in means)
+    return Worth(name, where.kind, float(means.mean()), error, len(drives.value), *shares, rounded)
 
 
 def returns(policy: Policy, where: Ground) -> Drives:
