@@ -73,6 +73,7 @@ GLOSSARY = {
     "nonfinite": "number of non-finite terms in the row",
     "eligible": "whether it may be chosen",
     "rank": "place by cost in its scene and planner, from 1",
+    "samples": "imagined futures that the terms rest on; fewer than the study's where a race dropped the row early",
     "chosen": "whether it is the plan",
 }
 """What the columns of `ranked_actions.parquet` mean."""
