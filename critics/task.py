@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
@@ -18,6 +18,7 @@ from wmplan.comfort import comfortable, discomfort, plan_signals
 from wmplan.contracts import Context, Imagined, Terms
 from wmplan.errors import InputError
 from wmplan.plans import Plans, Start
+from wmplan.risk import AVERAGED, Risk, RiskConfig
 from wmplan.rules import (
     EP_FLOOR_M,
     OVERSPEED_MPS,
@@ -50,6 +51,8 @@ class TaskConfig:
     """Factor per imagined step of the collision cost: later is less certain."""
     rear_weight: float = 0.2
     """Share of a contact in the rear quarter of the ego that the collision cost counts."""
+    risk: RiskConfig = field(default_factory=RiskConfig)
+    """How imagined samples are weighed in `no_collision`, `ttc` and the costs of both; other columns are means."""
 
 
 class TaskCritic:
@@ -68,6 +71,7 @@ class TaskCritic:
         steps = tuple(f"collision_{i + 1}" for i in range(self.config.horizon))
         self.columns = (*steps, *_SINGLE)
         text = json.dumps(["task", 1, asdict(self.config)], sort_keys=True)
+        self._over_samples = _samples_mean if self.config.risk == AVERAGED else _by(self.config.risk.build())
         self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def terms(self, context: Context, plans: Plans, imagined: Imagined) -> Terms:
@@ -123,19 +127,16 @@ class TaskCritic:
 
     def _collision(self, sweep: _Overlap) -> dict[str, ndarray]:
         columns: dict[str, ndarray] = {}
-        steps = []
-        cost = np.zeros(len(sweep.fault))
+        cost = np.zeros(sweep.fault.shape[:2])
         for i in range(self.config.horizon):
-            fault = _samples_mean(sweep.fault[:, :, i].max(axis=2))
-            rear = _samples_mean(sweep.rear[:, :, i].max(axis=2))
-            columns[f"collision_{i + 1}"] = fault
-            steps.append(fault)
+            fault, rear = sweep.fault[:, :, i].max(axis=2), sweep.rear[:, :, i].max(axis=2)
+            columns[f"collision_{i + 1}"] = _samples_mean(fault)
             cost = cost + self.config.discount**i * (fault + self.config.rear_weight * rear)
         columns["collision_vehicle"] = _samples_mean(sweep.fault[..., 0].max(axis=2))
         columns["collision_vru"] = _samples_mean(sweep.fault[..., 1].max(axis=2))
         columns["contact_rear"] = _samples_mean(sweep.rear.max(axis=(2, 3)))
-        columns["no_collision"] = 1.0 - _samples_mean(sweep.hit(self.config).astype(np.float64))
-        columns["collision_cost"] = cost
+        columns["no_collision"] = 1.0 - self._over_samples(sweep.hit(self.config).astype(np.float64))
+        columns["collision_cost"] = self._over_samples(cost)
         return columns
 
     def _time_to_collision(
@@ -146,11 +147,11 @@ class TaskCritic:
         overlap = np.where(moving, front, np.float32(0.0))
         level = np.array([self.config.vehicle_level, self.config.vru_level], dtype=np.float32)
         fails = (overlap >= level).any(axis=(2, 3)) | sweep.hit(self.config)
-        mean = np.zeros(len(front))
+        cost = np.zeros(front.shape[:2])
         worst = overlap.max(axis=3)
         for q in range(worst.shape[2]):
-            mean = mean + _samples_mean(worst[:, :, q]) / worst.shape[2]
-        return {"ttc": 1.0 - _samples_mean(fails.astype(np.float64)), "ttc_cost": mean}
+            cost = cost + worst[:, :, q].astype(np.float64) / worst.shape[2]
+        return {"ttc": 1.0 - self._over_samples(fails.astype(np.float64)), "ttc_cost": self._over_samples(cost)}
 
 
 _SINGLE = (
@@ -255,6 +256,11 @@ def _ordered_mean(count: int, part: Callable[[int], ndarray]) -> ndarray:
 def _samples_mean(values: Float[ndarray, "K M"]) -> Float64[ndarray, "K"]:
     """Mean over samples in float64, added in order: a row's last bit must not depend on how many rows there are."""
     return _ordered_mean(values.shape[1], lambda m: values[:, m])
+
+
+def _by(risk: Risk) -> Callable[[Float[ndarray, "K M"]], Float64[ndarray, "K"]]:
+    """A risk strategy over the samples of each row."""
+    return lambda values: risk(values.astype(np.float64).T)
 
 
 def _mean_time(values: Float[ndarray, "K T"]) -> Float64[ndarray, "K"]:

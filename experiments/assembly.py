@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wmplan.contracts import IMAGINED_STEP_S, Optimizer, Policy, WorldModel
 from wmplan.errors import InputError
 from wmplan.plans import Plans, Start
+from wmplan.risk import AVERAGED, RiskConfig
 from wmplan.scene import STEP_S, Scene
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def build_model(spec: str, horizon_s: float) -> WorldModel:
     return model
 
 
-def build_composite(spec: str, horizon_s: float, weights: CostWeights) -> Composite:
+def build_composite(spec: str, horizon_s: float, weights: CostWeights, risk: RiskConfig = AVERAGED) -> Composite:
     """All critics of the model: with support and probe where they were fitted beside it, without them for a baseline.
 
     Raises:
@@ -72,7 +73,7 @@ def build_composite(spec: str, horizon_s: float, weights: CostWeights) -> Compos
     from critics import Composite, TaskConfig, TaskCritic, VistaCritic, default_critics
     from wmplan.models import MODELS
 
-    task = TaskConfig(horizon=round(horizon_s / IMAGINED_STEP_S))
+    task = TaskConfig(horizon=round(horizon_s / IMAGINED_STEP_S), risk=risk)
     if spec in MODELS:
         return Composite([TaskCritic(task), VistaCritic()], weights)
     return default_critics(Path(spec), weights, task)

@@ -72,7 +72,7 @@ def prepare(config: StudyConfig) -> Study:
     model_spec = assembly.model_spec(config.model)
     model = assembly.build_model(model_spec, config.horizon_s)
     rows_within(config.memory_mib * 2**20, model, config.samples)
-    composite = assembly.build_composite(model_spec, config.horizon_s, config.weights)
+    composite = assembly.build_composite(model_spec, config.horizon_s, config.weights, config.risk)
     digests = {
         "data": store.digest,
         "sealed": store.manifest.sealed_digest,

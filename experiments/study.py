@@ -10,6 +10,7 @@ from critics.composite import CostWeights
 from experiments.agreement import AgreementConfig
 from experiments.logs import LogsConfig
 from wmplan.errors import InputError
+from wmplan.risk import RiskConfig
 
 if TYPE_CHECKING:
     from experiments.prepared import Study
@@ -35,6 +36,7 @@ class StudyConfig:
     """Further settings of single optimizers as their configs name them, e.g. cem.rounds=8,mppi.effective_samples=8."""
     samples: int = 4
     """Imagined futures per candidate (M), drawn with the same noise for all candidates of a scene."""
+    risk: RiskConfig = field(default_factory=RiskConfig)
     racing: bool = False
     """Race the candidates of a round: one sample for all, two for the better half, up to `samples`. Saves about half
     of the imagination and may miss the best candidate; what left a race has no cost in the ledger."""

@@ -101,7 +101,7 @@ def open_scorer(study: Study) -> Scorer:
     # The study says it, once, and not every process.
     logging.getLogger("rollout_cache").setLevel(logging.ERROR)
     model = assembly.build_model(study.model, config.horizon_s)
-    composite = assembly.build_composite(study.model, config.horizon_s, config.weights)
+    composite = assembly.build_composite(study.model, config.horizon_s, config.weights, config.risk)
     cache = assembly.terms_cache(study.cache, round(config.cache_gib * 2**30))
     memory = config.memory_mib * 2**20
     return Scorer(model, composite, cache, config.seed, config.samples, memory, config.racing)

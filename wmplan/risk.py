@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 
@@ -95,8 +95,34 @@ class Entropic:
 
 
 MEAN = Mean()
-RISKS = {"mean": Mean, "worst": Worst, "cvar": CVaR, "entropic": Entropic}
-"""By name; `CVaR` and `Entropic` take their parameter."""
+
+
+@dataclass(frozen=True)
+class RiskConfig:
+    """How the costs of the imagined samples become one."""
+
+    kind: Literal["mean", "worst", "cvar", "entropic"] = "mean"
+    """`mean`, `worst` sample, `cvar` (mean of the worst share `level`), `entropic` (with `level` as its theta)."""
+    level: float = 0.25
+    """Share of the samples for `cvar` (above 0, at most 1), theta for `entropic` (above 0); others do not use it."""
+
+    def __post_init__(self) -> None:
+        self.build()
+
+    def build(self) -> Risk:
+        """The strategy.
+
+        Raises:
+            ValueError: a level that cannot be.
+        """
+        if self.kind == "cvar":
+            return CVaR(self.level)
+        if self.kind == "entropic":
+            return Entropic(self.level)
+        return MEAN if self.kind == "mean" else Worst()
+
+
+AVERAGED = RiskConfig()
 
 
 def _broken_is_infinite(costs: Float[Any, "M *K"]) -> Float[Any, "M *K"]:

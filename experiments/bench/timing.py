@@ -55,7 +55,7 @@ class Compilations:
         self.count = Compilations._all - self._before
 
     @staticmethod
-    def _heard(event: str, duration: float, **_: object) -> None:
+    def _heard(event: str, duration_secs: float, **_: str | int) -> None:
         Compilations._all += event == Compilations._event
 
 

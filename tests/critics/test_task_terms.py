@@ -1,13 +1,17 @@
 """Task terms: known answers, limits, and rows that do not know of each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from critics import Composite, InverseControlProbe, SupportDensity, TaskConfig, TaskCritic, VistaCritic
 from critics.inverse_control import ProbeExamples, probe_features
 from critics.support_features import SupportExamples
 from wmplan.errors import InputError
 from wmplan.plans import Plans
+from wmplan.risk import RiskConfig
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +188,33 @@ def test_a_short_imagination_is_refused(toy):
     assert terms.columns.count("collision_4") == 1
     assert "collision_5" not in terms.columns
     assert short.digest != TaskCritic().digest
+
+
+def test_risk_weighs_samples_from_the_mean_to_the_worst(toy):
+    """One of four futures has a car in the way: the mean counts it by a quarter, the worst fully, CVaR in between."""
+    plans, start = toy.constant([0.0]), toy.context(toy.start())
+    hit, free = toy.boxes(1, [(20.0, 0.0, 0.0, 0.0, 4.6, 1.9, 0)]), toy.boxes(1, [])
+    mixed = replace(
+        hit,
+        occupancy=torch.cat([hit.occupancy[:, :1], *[free.occupancy[:, :1]] * 3], dim=1),
+        velocity=torch.cat([hit.velocity[:, :1], *[free.velocity[:, :1]] * 3], dim=1),
+        latents=hit.latents[:, :1].repeat(1, 4, 1, 1),
+    )
+
+    def of(risk: RiskConfig) -> tuple[float, float]:
+        terms = TaskCritic(TaskConfig(risk=risk)).terms(start, plans, mixed)
+        return float(terms.column("no_collision")[0]), float(terms.column("collision_cost")[0])
+
+    mean, worst = of(RiskConfig()), of(RiskConfig("worst"))
+    assert mean == pytest.approx((0.75, worst[1] / 4.0))
+    assert worst[0] == 0.0
+    assert of(RiskConfig("cvar", 1.0)) == pytest.approx(mean)
+    assert of(RiskConfig("cvar", 0.25)) == pytest.approx(worst)
+    assert of(RiskConfig("cvar", 0.5)) == pytest.approx((0.5, worst[1] / 2.0))
+    assert mean[1] < of(RiskConfig("entropic", 1.0))[1] < worst[1]
+    assert TaskCritic(TaskConfig(risk=RiskConfig("worst"))).digest != TaskCritic().digest
+
+
+def test_a_level_of_risk_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"CVaR.alpha is 1\.5, expected above 0 and at most 1"):
+        RiskConfig("cvar", 1.5)

@@ -85,10 +85,12 @@ def true_value(name: str, policy: Policy, where: Ground) -> Worth:
     """
     drives = returns(policy, where)
     means = per_map(np.asarray(drives.value, dtype=np.float64), where)
-    shares = (float(np.mean(field)) for field in (drives.progress, drives.contact, drives.lost, drives.red))
+    progress, contact, lost, red = (
+        float(np.mean(field)) for field in (drives.progress, drives.contact, drives.lost, drives.red)
+    )
     error = float(means.std(ddof=1) / np.sqrt(len(means)))
     rounded = tuple(round(float(mean), 4) for mean in means)
-    return Worth(name, where.kind, float(means.mean()), error, len(drives.value), *shares, rounded)
+    return Worth(name, where.kind, float(means.mean()), error, len(drives.value), progress, contact, lost, red, rounded)
 
 
 def returns(policy: Policy, where: Ground) -> Drives:
