@@ -59,8 +59,8 @@ class Learned:
         return replace(self, greedy=np.ones((), np.float32))
 
     def _normal(self, situation: Situation) -> tuple[Float[Array, "B 2"], Float[Array, "B 2"]]:
-        x = (situation.seen - self.mean) / self.std
+        x = (situation.seen - self.mean[None]) / self.std[None]
         for kernel, bias in zip(self.kernels[:-1], self.biases[:-1]):
-            x = jax.nn.swish(x @ kernel + bias)
-        out = x @ self.kernels[-1] + self.biases[-1]
+            x = jax.nn.swish(x @ kernel + bias[None])
+        out = x @ self.kernels[-1] + self.biases[-1][None]
         return out[:, :2], jax.nn.softplus(out[:, 2:]) + LEAST_STD
