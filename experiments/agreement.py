@@ -226,11 +226,10 @@ def what_happens(
     replayed = real_outcome(scene, future, plans, start)
     if road == "log" or (road == "auto" and scene.dataset != "simulator"):
         return "log", replayed
-    from wmplan.simulator.live import live, outcomes
+    from wmplan.simulator.live import live
 
-    alive = live(scene, future)
     expert = float(replayed.column("expert_progress_m")[0])
-    return "reactive", outcomes(alive, alive.execute(plans), start, expert)
+    return "reactive", live(scene, future).outcomes(plans, start, expert)
 
 
 def scene_groups(study: Study) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from numpy import ndarray
 from experiments.bench.timing import Timed, timed
 from wmplan.plans import Plans, Start
 from wmplan.scene import STEP_S
-from wmplan.simulator.live import LiveScene, live, outcomes
+from wmplan.simulator.live import LiveScene, live
 from wmplan.simulator.maps import MAPS
 from wmplan.simulator.reader import SimulatorReader
 from wmplan.start import start_of
@@ -36,7 +36,7 @@ def measure(candidates: int, seconds: float) -> list[Truth]:
 def _of_kind(kind: str, candidates: int, steps: int) -> Truth:
     scene_goes_on, start = some_scene(kind)
     plans = Plans.from_controls(some_candidates(candidates, steps), start.speed)
-    whole = timed(lambda: outcomes(scene_goes_on, scene_goes_on.execute(plans), start, float("nan")), ())
+    whole = timed(lambda: scene_goes_on.outcomes(plans, start, float("nan")), ())
     return Truth(kind, whole, timed(lambda: scene_goes_on.execute(plans), ()))
 
 

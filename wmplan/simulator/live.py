@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
+from jaxtyping import Float32
+from numpy import ndarray
 
 from wmplan.frames import Pose
 from wmplan.plans import Plans, Start
@@ -48,9 +50,32 @@ class LiveScene:
         Raises:
             InputError: plans that are not finite or beyond the bicycle's bounds.
         """
-        count = -len(plans) % PLANS_TOGETHER
-        padded = np.concatenate([plans.controls, np.repeat(plans.controls[-1:], count, axis=0)])
-        done = execute(self.network, self.state, padded).numpy().select(slice(0, len(plans)))
+        return self._seen(self._begin(plans.controls), len(plans))
+
+    def outcomes(self, plans: Plans, start: Start, expert_progress_m: float) -> Outcomes:
+        """Both driving scores of what each plan leads to, and what they are made of (`wmplan.simulator.outcome`).
+
+        The second half of the plans is executed while the first is judged; outcomes are row-wise, so nothing else
+        depends on it.
+
+        Raises:
+            InputError: plans that are not finite or beyond the bicycle's bounds.
+        """
+        half = -(-len(plans) // (2 * PLANS_TOGETHER)) * PLANS_TOGETHER
+        parts = [plans.controls[:half], plans.controls[half:]]
+        running = [(self._begin(part), len(part)) for part in parts if len(part)]
+        before = Before(start.accel, start.curvature, expert_progress_m)
+        judged = [outcomes_of(self._seen(*one), self.course, before, self.name) for one in running]
+        return Outcomes(self.name, judged[0].columns, np.concatenate([part.values for part in judged]))
+
+    def _begin(self, controls: Float32[ndarray, "K T 2"]) -> Executed:
+        """The execution of controls, padded; JAX goes on with it while the caller does something else."""
+        count = -len(controls) % PLANS_TOGETHER
+        return execute(self.network, self.state, np.concatenate([controls, np.repeat(controls[-1:], count, axis=0)]))
+
+    def _seen(self, running: Executed, count: int) -> Executed:
+        """The first `count` candidates, once they are done, in the scene frame."""
+        done = running.numpy().select(slice(0, count))
         # Plain numbers, so that single precision stays single: these are the largest arrays of an evaluation.
         c, s = float(np.cos(self.anchor.yaw)), float(np.sin(self.anchor.yaw))
         dx, dy = done.x - float(self.anchor.x), done.y - float(self.anchor.y)
