@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def two_lanes(dead_end: bool = False):
 
 
 def traffic(network, cars: list[tuple[int, float, float]], politeness: float = 0.2) -> State:
-    """A world of cars (lane, place, speed), all 4.5 m long with the same driver; row 0, the ego, stands far off the road."""
+    """A world of cars (lane, place, speed), all 4.5 m long, the same drivers; row 0, the ego, stands far off the road."""
     rows = [(LEFT, 490.0, 0.0), *cars]
     rows += [(LEFT, 495.0, 0.0)] * (ROWS - len(rows))  # padded, so that one program serves all tests
     route = jnp.array([r[0] for r in rows], dtype=jnp.int32)
@@ -144,7 +146,7 @@ def test_a_change_takes_seconds_and_ends_in_the_lane(network):
     assert offsets[0] == 0.0
     assert 0.4 < offsets[2] < 1.6, "one second on"
     assert offsets[-1] == pytest.approx(3.5, abs=0.1)
-    assert all(b >= a - 1e-3 for a, b in zip(offsets, offsets[1:]))
+    assert all(b >= a - 1e-3 for a, b in pairwise(offsets))
 
 
 def test_a_lane_that_ends_is_left_or_one_waits_at_its_end():

@@ -175,7 +175,7 @@ def test_whoever_waits_lets_those_with_right_of_way_pass(film, roads):
 def test_the_order_of_agents_changes_nothing(film, network):
     state = world(film, 0, 2)
     order = np.concatenate([[0], 1 + np.random.default_rng(0).permutation(ROWS - 1)])
-    names = "route s lateral rest x y cos sin speed length width kind active noise seed".split()
+    names = set(State._fields) - {"road", "steps", "clock", "drivers", "wanted", "ego"}
     rows = {name: getattr(state, name)[order] for name in names}
     drivers = jax.tree.map(lambda leaf: leaf[order], state.drivers)
     shuffled = state._replace(**rows, drivers=drivers, wanted=state.wanted[:, order])
