@@ -34,7 +34,7 @@ def two_lanes(dead_end: bool = False):
 
 
 def traffic(network, cars: list[tuple[int, float, float]], politeness: float = 0.2) -> State:
-    """A world of cars (lane, place, speed), all 4.5 m long, the same drivers; row 0, the ego, stands far off the road."""
+    """A world of cars (lane, place, speed), all 4.5 m long, the same drivers; row 0, the ego, stands off the road."""
     rows = [(LEFT, 490.0, 0.0), *cars]
     rows += [(LEFT, 495.0, 0.0)] * (ROWS - len(rows))  # padded, so that one program serves all tests
     route = jnp.array([r[0] for r in rows], dtype=jnp.int32)
