@@ -94,8 +94,10 @@ def run(config: StudyConfig) -> int:
     decisions = merge(study.run, study.digest, study.columns, study.scene_ids, study.planners, lost)
     agreement.run(study)
     if config.report:
+        from experiments.assembly import use_compilation_cache
         from experiments.report import write_report
 
+        use_compilation_cache(study.cache)
         write_report(study.run, study.store, study.model)
     if config.mlflow:
         _track(study)
