@@ -21,6 +21,7 @@ from rollout_cache import NoCache, TermsCache
 from wmplan.errors import InputError
 from wmplan.models import checkpoint
 from wmplan.plans import Plans
+from wmplan.ranking import Judgement, Verdict
 from wmplan.start import start_of
 from wmplan.testing.scenes import Body, straight_road
 
@@ -154,16 +155,22 @@ def test_a_budget_that_holds_no_candidate_is_refused(nano):
 @pytest.fixture(scope="module")
 def by_hand(nano, scene):
     """Eleven candidates, their terms and steps scored in full, and who is left after two halvings: one sample without
-    the reward, then two with it, cheaper half each time."""
+    the reward, then two with it, the better half each time."""
     plans = Plans.concatenate([tree_plans(2, seed) for seed in (0, 1)]).select(list(range(11)))
     full = replace(nano, samples=4).scene(scene)
     terms = full.terms(plans).values
     single = Composite([c for c in nano.composite.critics if c.name != "vista"])
     one = replace(nano, samples=1, composite=single).scene(scene).terms(plans)
-    alive = np.sort(np.argsort(single.judge(one).total, kind="stable")[:6])
+    alive = np.sort(_order(single.judge(one))[:6])
     two = replace(nano, samples=2).scene(scene).terms(plans.select(alive))
-    alive = np.sort(alive[np.argsort(nano.composite.judge(two).total, kind="stable")[:3]])
+    alive = np.sort(alive[_order(nano.composite.judge(two))[:3]])
     return plans, terms, full.count.steps_imagined, alive
+
+
+def _order(judged: Judgement) -> np.ndarray:
+    """From cheap to dear, whoever is refused behind all others."""
+    refused = judged.verdict == Verdict.REFUSED
+    return np.concatenate([np.flatnonzero(part)[np.argsort(judged.total[part])] for part in (~refused, refused)])
 
 
 @pytest.mark.parametrize("memory", [MEMORY, PASS_BYTES + 2**23], ids=["kept", "imagined again"])
