@@ -15,7 +15,7 @@ from wmplan.errors import InputError
 from wmplan.plans import Plans
 from wmplan.scene import Future, Scene
 from wmplan.scores import real_outcome
-from wmplan.simulator.live import live, outcomes
+from wmplan.simulator.live import live
 from wmplan.simulator.render import render
 from wmplan.start import start_of
 
@@ -48,7 +48,7 @@ def executed_picture(scene: Scene, future: Future, rows: pd.DataFrame, moves: bo
     except InputError as error:
         return Shown("", "", f"This scene does not become a road: {html.escape(str(error))}.")
     replayed = real_outcome(scene, future, plans, start)
-    came = outcomes(alive, done, start, float(replayed.column("expert_progress_m")[0]))
+    came = alive.judge(done, start, float(replayed.column("expert_progress_m")[0]))
     with tempfile.TemporaryDirectory() as folder:
         kind = "gif" if moves else "png"
         path = render(Path(folder) / f"executed.{kind}", done, scene.road_map, came)

@@ -71,7 +71,7 @@ def gym_view(environment: Environment, horizon: int = 200) -> gymnasium.Env:
     class View(gymnasium.Env[Float32[ndarray, "O"], Float32[ndarray, "_N"]]):
         """One world."""
 
-        metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own form)
+        metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own form)
 
         def __init__(self) -> None:
             size = (int(environment.observation_size),)

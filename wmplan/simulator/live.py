@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 from numpy import ndarray
 
+from wmplan.errors import InputError
 from wmplan.frames import Pose
 from wmplan.plans import Plans, Start
 from wmplan.scene import STEP_S, Future, Scene
@@ -28,6 +29,8 @@ from wmplan.simulator.scene_road import scene_road
 from wmplan.simulator.state import State
 from wmplan.simulator.truth import execute
 
+SAME_PLACE_M = 0.05
+"""Farther apart, a simulated scene is not of the world that its log's name leads to."""
 PLANS_TOGETHER = 32
 """Plans are executed in multiples of so many (the last one is repeated), so that nothing is compiled for a number."""
 
@@ -64,9 +67,13 @@ class LiveScene:
         half = -(-len(plans) // (2 * PLANS_TOGETHER)) * PLANS_TOGETHER
         parts = [plans.controls[:half], plans.controls[half:]]
         running = [(self._begin(part), len(part)) for part in parts if len(part)]
-        before = Before(start.accel, start.curvature, expert_progress_m)
-        judged = [outcomes_of(self._seen(*one), self.course, before, self.name) for one in running]
+        judged = [self.judge(self._seen(*one), start, expert_progress_m) for one in running]
         return Outcomes(self.name, judged[0].columns, np.concatenate([part.values for part in judged]))
+
+    def judge(self, executed: Executed, start: Start, expert_progress_m: float) -> Outcomes:
+        """The scores of what was executed."""
+        before = Before(start.accel, start.curvature, expert_progress_m)
+        return outcomes_of(executed, self.course, before, self.name)
 
     def _begin(self, controls: Float32[ndarray, "K T 2"]) -> Executed:
         """The execution of controls, padded; JAX goes on with it while the caller does something else."""
@@ -90,12 +97,17 @@ class LiveScene:
 def live(scene: Scene, future: Future, seed: int = 0, drivers: Shift = ORIGINAL) -> LiveScene:
     """The scene as a road on which others react; `seed` draws the drivers of recorded scenes.
 
+    Only the simulator's own ego can be told what to do in a resumed world; a scene around another of its road users
+    becomes a road of its own, as a recorded one does.
+
     Raises:
-        InputError: a scene that cannot become a road, with the reason.
+        InputError: a scene that cannot become a road, with the reason; a simulated scene that is not of the world that
+            its log's name leads to, as when another version of the simulator made it.
     """
-    if scene.dataset == reader.SimulatorReader.name:
+    if scene.dataset == reader.SimulatorReader.name and scene.recorded_ego:
         road, network, state = reader.resume(scene.log_id, round(scene.t0_s / STEP_S))
         anchor = scene.anchor
+        _check_same_world(scene, state)
     else:
         found = scene_road(scene, future)
         network, state = of_scene(found, seed)
@@ -105,10 +117,18 @@ def live(scene: Scene, future: Future, seed: int = 0, drivers: Shift = ORIGINAL)
     return LiveScene(scene.scene_id, road, network, jax.block_until_ready(state), anchor, course)
 
 
-def outcomes(live_scene: LiveScene, executed: Executed, start: Start, expert_progress_m: float) -> Outcomes:
-    """Both driving scores of what was executed, and what they are made of (`wmplan.simulator.outcome`)."""
-    before = Before(start.accel, start.curvature, expert_progress_m)
-    return outcomes_of(executed, live_scene.course, before, live_scene.name)
+def _check_same_world(scene: Scene, state: State) -> None:
+    """Raises where somebody in the scene is not where the resumed world has them."""
+    rows = [0, *(int(name) for name in scene.agents.ids)]
+    now = np.concatenate([scene.ego.states[:, -1], scene.agents.states[:, -1]])
+    there = np.concatenate([scene.ego.valid[:, -1], scene.agents.valid[:, -1]])
+    places = scene.anchor.to_local(np.stack([np.asarray(state.x), np.asarray(state.y)], axis=-1)[rows])
+    away = np.hypot(*(now[:, :2] - places).T)[there].max()
+    if away > SAME_PLACE_M:
+        raise InputError(
+            f"scene {scene.scene_id}: its road users are up to {away:.2f} m from where the simulator has them, "
+            f"expected at most {SAME_PLACE_M} m: logs of another version of the simulator have to be made again"
+        )
 
 
 def _seen_from(road: SimMap, anchor: Pose) -> SimMap:
