@@ -18,8 +18,9 @@ from wmplan.models.checkpoint import save
 from wmplan.models.model_card import Card, Row, rows_of
 from wmplan.models.presets import preset_of
 from wmplan.models.rollout import Network
-from wmplan.models.training import Examples, Progress, Settings, calibrate, held_out, measure
+from wmplan.models.training import Examples, Progress, Settings, held_out, measure
 from wmplan.models.training import train as fit
+from wmplan.models.training.objectives import objective_of
 from wmplan.randomness import fold_in
 from wmplan.scene import Future, Scene
 from wmplan.sealed import SealedFutures
@@ -61,9 +62,10 @@ def train(config: TrainConfig) -> Path:
     examples, apart = held_out(examples, config.held_out, config.settings.seed)
     with _bar() as show:
         network, curve = fit(examples, config.settings, out, show)
+    fitted: dict[str, Any] = {}
     if apart is not None:
         say(f"fitting gains on {len(set(apart.groups))} held-out training groups")
-        calibrate(network, apart, config.settings.horizon)
+        fitted = objective_of(config.settings.family).finish(network, apart, config.settings)
     metrics = _metrics(network, store, config) if (index["split"] == "val").any() and config.validate_on else ()
     groups = tuple(sorted(set(examples.groups) | set(apart.groups if apart else ())))
     data: dict[str, Any] = {
@@ -73,10 +75,10 @@ def train(config: TrainConfig) -> Path:
         "datasets": ", ".join(sorted(set(index.loc[index["split"] == "train", "dataset"]))),
         "scenes": len(examples),
         "scenes_held_out": len(apart) if apart else 0,
-        "gains": network.tokenizer.decoder.gains.tolist(),
-    }
+    } | fitted
     settings = asdict(config.settings)
     card = Card(
+        kind=config.settings.family,
         preset=config.settings.preset,
         horizon=config.settings.horizon,
         weights_sha256="",

@@ -236,7 +236,7 @@ def test_damaged_weights(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('"kind": "ar"', '"kind": "dit"'), "kind is 'dit', expected 'ar'"),
+        (('"kind": "ar"', '"kind": "gan"'), "kind is 'gan', expected one of ar"),
         (('"schema_version": 1', '"schema_version": 9'), "schema_version is 9, expected 1"),
         (('"preset": "nano"', '"preset": "giant"'), "preset is 'giant', expected one of"),
         (('"groups"', '"group"'), "field groups is missing"),

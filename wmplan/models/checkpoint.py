@@ -13,19 +13,20 @@ from pathlib import Path
 import torch
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
+from torch import nn
 
+from wmplan.contracts import WorldModel
 from wmplan.errors import InputError
-from wmplan.models.ar import Autoregressive
+from wmplan.models.families import family_of
 from wmplan.models.model_card import Card
 from wmplan.models.presets import preset_of
-from wmplan.models.rollout import Network
 
 WEIGHTS, CARD, PAGE = "model.safetensors", "card.json", "MODEL_CARD.md"
 IMAGINATION_VERSION = 2
 """Raised whenever code changes what given weights imagine: it is part of every model's digest."""
 
 
-def save(folder: Path, network: Network, card: Card) -> Card:
+def save(folder: Path, network: nn.Module, card: Card) -> Card:
     """The card with the digest of the weights filled in, after all three files took their places."""
     weights = to_bytes({name: value.contiguous() for name, value in network.state_dict().items()})
     card = replace(card, weights_sha256=hashlib.sha256(weights).hexdigest())
@@ -48,7 +49,7 @@ def read_card(folder: Path) -> Card:
     return Card.from_json(_text(path), str(path))
 
 
-def load(folder: Path) -> Autoregressive:
+def load(folder: Path) -> WorldModel:
     """The world model of a checkpoint folder.
 
     Raises:
@@ -62,7 +63,7 @@ def load(folder: Path) -> Autoregressive:
     found = hashlib.sha256(weights).hexdigest()
     if found != card.weights_sha256:
         raise InputError(f"{path}: sha256 is {found[:12]}..., expected {card.weights_sha256[:12]}... ({CARD}): damaged")
-    network = _empty(preset.name)
+    network = _empty(card)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     tensors = from_bytes(weights)
     have = {name: tuple(value.shape) for name, value in tensors.items()}
@@ -75,13 +76,13 @@ def load(folder: Path) -> Autoregressive:
     network.load_state_dict(tensors)
     identity = f"{card.kind}/{IMAGINATION_VERSION}/{card.weights_sha256}/{card.horizon}/{preset}"
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    return Autoregressive(network, digest, card.horizon)
+    return family_of(card.kind).model(network, digest, card.horizon)
 
 
-def _empty(preset: str) -> Network:
+def _empty(card: Card) -> nn.Module:
     """A network to load weights into; leaves the global random state alone."""
     with torch.random.fork_rng(devices=[]):
-        return Network(preset_of(preset))
+        return family_of(card.kind).network(preset_of(card.preset), card.config)
 
 
 def _text(path: Path) -> str:

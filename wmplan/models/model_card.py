@@ -11,9 +11,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from wmplan.errors import InputError
+from wmplan.models.families import FAMILIES
 
 SCHEMA_VERSION = 1
-KIND = "ar"
 LIMITS = (
     "Ranks and evaluates plans offline. It certifies nothing on the road and must not run in a vehicle.",
     "Imagines 3 s ahead at 0.5 s steps inside a window of 64 m by 64 m; what is thinner or faster than that is missed.",
@@ -55,7 +55,7 @@ class Card:
     metrics: tuple[Row, ...]
     curve: tuple[tuple[str, int, float], ...] = ()
     limits: tuple[str, ...] = LIMITS
-    kind: str = KIND
+    kind: str = "ar"
     schema_version: int = SCHEMA_VERSION
     notes: tuple[str, ...] = field(default=())
 
@@ -75,8 +75,8 @@ class Card:
             kind, version = values["kind"], values["schema_version"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{where}: {' '.join(str(error).split())}, expected the card of a model") from error
-        if kind != KIND:
-            raise InputError(f"{where}: kind is {kind!r}, expected {KIND!r} (a checkpoint of another model)")
+        if kind not in FAMILIES:
+            raise InputError(f"{where}: kind is {kind!r}, expected one of {', '.join(FAMILIES)}")
         if version != SCHEMA_VERSION:
             raise InputError(f"{where}: schema_version is {version!r}, expected {SCHEMA_VERSION}")
         missing = [f.name for f in fields(Card) if f.name not in values]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from wmplan.models.training.calibrate import calibrate, held_out
 from wmplan.models.training.data import Batch, Examples
-from wmplan.models.training.loop import Progress, Settings, TrainingStopped, train
+from wmplan.models.training.loop import Progress, TrainingStopped, train
 from wmplan.models.training.measure import Measured, measure
+from wmplan.models.training.settings import Settings
 
 __all__ = [
     "Batch", "Examples", "Measured", "Progress", "Settings", "TrainingStopped", "calibrate", "held_out", "measure",

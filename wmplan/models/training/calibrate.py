@@ -5,12 +5,15 @@ With every gain at zero a model is constant velocity; a part that learned nothin
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from wmplan.models.rollout import Network
 from wmplan.models.training.data import Examples
 from wmplan.models.training.measure import measure
+from wmplan.models.training.settings import Settings
 from wmplan.randomness import fold_in
 
 GAINS = (0.0, 0.5, 1.0)
@@ -27,6 +30,12 @@ def held_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
     kept = set(names[:count])
     apart = np.array([group in kept for group in examples.groups])
     return examples.select(np.flatnonzero(~apart)), examples.select(np.flatnonzero(apart))
+
+
+def fit_gains(network: Network, examples: Examples, settings: Settings) -> dict[str, Any]:
+    """The decoder's gains after `calibrate`, for the card."""
+    calibrate(network, examples, settings.horizon)
+    return {"gains": network.tokenizer.decoder.gains.tolist()}
 
 
 def calibrate(network: Network, examples: Examples, horizon: int, most: int = 200) -> float:

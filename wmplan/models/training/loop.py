@@ -1,4 +1,4 @@
-"""The training loop: three stages, budgets in minutes or in steps, checkpoints that a killed run goes on from.
+"""The training loop of every family: stages, budgets in minutes or steps, checkpoints that a killed run goes on from.
 
 Every draw of step n of a stage comes from `fold_in(seed, stage, n)`, so the position in the data is the step's number:
 a run that is killed and started again sees the same batches as one that is not, and with budgets in steps ends with
@@ -7,7 +7,6 @@ the same weights.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -19,12 +18,14 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from numpy import ndarray
+from torch import nn
 
 from wmplan.errors import InputError
+from wmplan.models.families import family_of
 from wmplan.models.presets import preset_of
-from wmplan.models.rollout import Network
 from wmplan.models.training.data import Examples
-from wmplan.models.training.stages import STAGES, Weights, stage_loss
+from wmplan.models.training.objectives import objective_of
+from wmplan.models.training.settings import Settings
 from wmplan.randomness import fold_in
 
 STATE_FILE = "training.pt"
@@ -32,79 +33,6 @@ STATE_VERSION = 1
 SORTED_BATCHES = 4
 FULL_HORIZON_FROM = 0.3
 """Share of a stage from which all rollouts have the full horizon; before, horizons are drawn at random."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How a network is trained. Equal settings on equal data give equal weights where budgets are in steps."""
-
-    preset: str = "nano"
-    """size of the model: nano"""
-    minutes: float = 20.0
-    """time of all stages together, minutes; divided by `shares`"""
-    shares: tuple[float, float, float] = (0.3, 0.05, 0.65)
-    """shares of the time for tokenizer, dynamics and on-policy steps"""
-    steps: tuple[int, int, int] = (0, 0, 0)
-    """optimiser steps of each stage instead of minutes; all 0 = use minutes"""
-    horizon: int = 6
-    """imagined steps of 0.5 s"""
-    batch: int = 16
-    """scenes in a batch"""
-    learning_rate: float = 2e-3
-    """peak of the learning rate of each stage, cosine after a warm-up"""
-    weight_decay: float = 0.01
-    """decoupled weight decay"""
-    gradient_norm: float = 1.0
-    """gradients longer than this are shortened"""
-    average: float = 0.998
-    """decay of the running average of the weights, which is what is saved"""
-    seed: int = 0
-    """seed of weights, batches and latents"""
-    threads: int = 2
-    """threads while training; another number rounds sums differently"""
-    checkpoint_s: float = 60.0
-    """seconds between checkpoints"""
-    null_share: float = 0.5
-    """share of scenes that the tokenizer stage rolls without codes"""
-    place_weight: float = 1.0
-    """weight of the particles' distance from where their boxes carry them"""
-    code_weight: float = 0.1
-    """weight of the cross-entropy on the tokenizer's codes"""
-    latent_weight: float = 0.1
-    """weight of what the scene latent may know beyond `free_nats`"""
-    free_nats: float = 0.5
-    """what the scene latent may know of the future for free, nats"""
-    prior_share: float = 0.5
-    """share of scenes whose latent is drawn from the prior in training, as it is when imagining"""
-
-    def __post_init__(self) -> None:
-        if min(self.steps) < 0 or (any(self.steps) and len(self.steps) != len(STAGES)):
-            raise ValueError(f"Settings.steps is {self.steps}, expected {len(STAGES)} counts from 0 up")
-        if not any(self.steps) and not self.minutes > 0:
-            raise ValueError(f"Settings.minutes is {self.minutes}, expected above 0")
-        if min(self.shares) < 0 or not np.isclose(sum(self.shares), 1.0):
-            raise ValueError(f"Settings.shares is {self.shares}, expected shares that sum to 1")
-        for name, low in (("batch", 1), ("horizon", 1), ("threads", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"Settings.{name} is {getattr(self, name)}, expected at least {low}")
-
-    @property
-    def weights(self) -> Weights:
-        """The parts of the loss."""
-        return Weights(
-            null_share=self.null_share,
-            place=self.place_weight,
-            codes=self.code_weight,
-            latent=self.latent_weight,
-            free_nats=self.free_nats,
-            prior_share=self.prior_share,
-        )
-
-    @property
-    def digest(self) -> str:
-        """Identifies what decides the weights (how often is checkpointed does not)."""
-        parts = {name: value for name, value in asdict(self).items() if name != "checkpoint_s"}
-        return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -127,7 +55,7 @@ def train(
     settings: Settings,
     folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Network, list[tuple[str, int, float]]]:
+) -> tuple[Any, list[tuple[str, int, float]]]:
     """The trained network (averaged weights) and its loss curve: (stage, step, mean loss).
 
     Goes on from `folder`'s checkpoint of the same settings and data, if there is one.
@@ -142,7 +70,7 @@ def train(
     if examples.horizon < settings.horizon:
         raise InputError(f"horizon is {settings.horizon} steps, expected at most the data's {examples.horizon}")
     run = _Run.start(examples, settings, folder)
-    while run.stage < len(STAGES):
+    while run.stage < len(run.objective.stages):
         run.train_stage(report)
     run.save()
     network = _network(settings)
@@ -155,6 +83,9 @@ class _Run:
 
     def __init__(self, examples: Examples, settings: Settings, folder: Path) -> None:
         self.examples, self.settings, self.folder = examples, settings, folder
+        self.objective = objective_of(settings.family)
+        self.shares = settings.shares or self.objective.shares
+        self._check_stages()
         self.network = _network(settings)
         self.averaged = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.optimizer = self._new_optimizer()
@@ -175,7 +106,7 @@ class _Run:
 
     def train_stage(self, report: Callable[[Progress], None]) -> None:
         """The rest of the present stage; leaves the run at the start of the next."""
-        name, began, saved = STAGES[self.stage], time.monotonic() - self.elapsed, time.monotonic()
+        name, began, saved = self.objective.stages[self.stage], time.monotonic() - self.elapsed, time.monotonic()
         while (share := self._share_done()) < 1.0:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.learning_rate * _schedule(share, self.step)
@@ -245,7 +176,7 @@ class _Run:
         first = int(draw.integers(settings.horizon))
         drawn = int(draw.integers(min(2, settings.horizon), settings.horizon + 1))
         horizon = settings.horizon if share > FULL_HORIZON_FROM else drawn
-        loss = stage_loss(name, self.network, batch, settings.weights, horizon, first, generator)
+        loss = self.objective.loss(name, self.network, batch, settings, horizon, first, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_norm)
@@ -275,6 +206,15 @@ class _Run:
         part = int(draw.integers(SORTED_BATCHES))
         return ordered[part * size : (part + 1) * size]
 
+    def _check_stages(self) -> None:
+        stages = self.objective.stages
+        for name, given in (("steps", self.settings.steps), ("shares", self.settings.shares)):
+            if given and len(given) != len(stages):
+                raise InputError(
+                    f"settings.{name} has {len(given)} numbers, expected one for each stage of family "
+                    f"{self.settings.family}: {', '.join(stages)}"
+                )
+
     def _new_optimizer(self) -> torch.optim.Optimizer:
         settings = self.settings
         return torch.optim.AdamW(
@@ -283,27 +223,27 @@ class _Run:
 
     def _share_done(self) -> float:
         """Share of the stage's budget that is spent."""
-        if any(self.settings.steps):
+        if self.settings.steps:
             steps = self.settings.steps[self.stage]
             return self.step / steps if steps else 1.0
-        budget = self.settings.shares[self.stage] * self.settings.minutes * 60.0
+        budget = self.shares[self.stage] * self.settings.minutes * 60.0
         return self.elapsed / budget if budget else 1.0
 
     def _overall(self) -> tuple[float, float]:
         """Share of all work that is done, and seconds left (steps of later stages are taken to last like these)."""
-        if any(self.settings.steps):
+        if self.settings.steps:
             steps = self.settings.steps
             left = sum(steps) - sum(steps[: self.stage]) - self.step
             return 1.0 - left / sum(steps), left * self.elapsed / max(self.step, 1)
         seconds = self.settings.minutes * 60.0
-        spent = sum(self.settings.shares[: self.stage]) * seconds + self.elapsed
+        spent = sum(self.shares[: self.stage]) * seconds + self.elapsed
         return min(spent / seconds, 1.0), max(seconds - spent, 0.0)
 
 
-def _network(settings: Settings) -> Network:
+def _network(settings: Settings) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(fold_in(settings.seed, "weights") % 2**62)
-        return Network(preset_of(settings.preset))
+        return family_of(settings.family).network(preset_of(settings.preset), asdict(settings))
 
 
 def _schedule(share: float, step: int) -> float:

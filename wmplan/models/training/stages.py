@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,34 +12,23 @@ from wmplan.models.particles import render
 from wmplan.models.rollout import Action, Network, State, advance, anchor_of, begin, ego_steps, predict
 from wmplan.models.training.data import Batch
 from wmplan.models.training.losses import code_loss, draw_latent, frame_loss, particle_loss, particle_targets
+from wmplan.models.training.settings import Settings
 
 STAGES = ("tokenizer", "dynamics", "on_policy")
 
 
-@dataclass(frozen=True)
-class Weights:
-    """How the parts of the loss add up; `wmplan.models.training.loop.Settings` explains each and has the defaults."""
-
-    null_share: float
-    place: float
-    codes: float
-    latent: float
-    free_nats: float
-    prior_share: float
-
-
 def stage_loss(
-    stage: str, network: Network, batch: Batch, weights: Weights, horizon: int, first: int, generator: torch.Generator
+    stage: str, network: Network, batch: Batch, settings: Settings, horizon: int, first: int, generator: torch.Generator
 ) -> Float[Tensor, ""]:
     """The loss of a batch. The stages before the last look at a single step, from future frame `first` on."""
     if stage == "tokenizer":
-        return _tokenizer(network, batch, weights, horizon, generator)
+        return _tokenizer(network, batch, settings, horizon, generator)
     if stage == "dynamics":
-        return _unrolled(network, batch, weights, 1, first, generator)
-    return _unrolled(network, batch, weights, horizon, 0, generator)
+        return _unrolled(network, batch, settings, 1, first, generator)
+    return _unrolled(network, batch, settings, horizon, 0, generator)
 
 
-def _tokenizer(network: Network, batch: Batch, weights: Weights, horizon: int, generator: torch.Generator) -> Tensor:
+def _tokenizer(network: Network, batch: Batch, settings: Settings, horizon: int, generator: torch.Generator) -> Tensor:
     """Rollouts by the codes of the truth, and for `null_share` of the scenes by null codes alone.
 
     So the null code comes to mean the best forecast without any news, which is where the dynamics start from, and a
@@ -51,20 +38,22 @@ def _tokenizer(network: Network, batch: Batch, weights: Weights, horizon: int, g
     span = slice(RASTER_HISTORY - 1, RASTER_HISTORY + horizon)
     state = begin(network, batch.static, batch.frames[:, :RASTER_HISTORY], remember=False)
     place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
-    informed = (torch.rand(len(batch.static), 1, 1, generator=generator) >= weights.null_share).float()
+    informed = (torch.rand(len(batch.static), 1, 1, generator=generator) >= settings.null_share).float()
     total = torch.zeros(())
     for t in range(horizon):
         truth, anchor = batch.frames[:, RASTER_HISTORY + t], anchor_of(state, preset)
         codes = informed * network.tokenizer.encoder(truth[:, :4], anchor, state.scene)
         state, decoded = advance(network, state, codes, remember=False)
         loss = frame_loss(decoded.logits, truth)
-        loss = loss + weights.place * particle_loss(state.particles, place[:, t + 1], told[:, t + 1], preset.grid)
+        loss = loss + settings.place_weight * particle_loss(
+            state.particles, place[:, t + 1], told[:, t + 1], preset.grid
+        )
         total = total + loss / horizon
     return total
 
 
 def _unrolled(
-    network: Network, batch: Batch, weights: Weights, horizon: int, first: int, generator: torch.Generator
+    network: Network, batch: Batch, settings: Settings, horizon: int, first: int, generator: torch.Generator
 ) -> Tensor:
     """`horizon` steps from future frame `first` on, each from the state that the model's own codes led to.
 
@@ -76,9 +65,9 @@ def _unrolled(
     state = begin(network, batch.static, batch.frames[:, first : now + 1])
     place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
     steps = ego_steps(batch.ego[:, first : first + horizon + 1])
-    latent, knows = _latent(network, batch, state, horizon, now, weights, generator)
+    latent, knows = _latent(network, batch, state, horizon, now, settings, generator)
 
-    total = weights.latent * knows
+    total = settings.latent_weight * knows
     probe = int(torch.randint(horizon, (1,), generator=generator))
     for t in range(horizon):
         truth, anchor = batch.frames[:, now + t + 1], anchor_of(state, preset)
@@ -88,25 +77,29 @@ def _unrolled(
             wanted = network.tokenizer.encoder(truth[:, :4], anchor.detach(), state.scene)
             _, rebuilt = advance(network, _detached(state), wanted)
             own = frame_loss(rebuilt.logits, truth)
-            own = own + weights.place * particle_loss(rebuilt.particles, place[:, t + 1], told[:, t + 1], preset.grid)
-            total = total + 0.25 * own + weights.codes * code_loss(logits, wanted.detach(), preset.levels)
+            own = own + settings.place_weight * particle_loss(
+                rebuilt.particles, place[:, t + 1], told[:, t + 1], preset.grid
+            )
+            total = total + 0.25 * own + settings.code_weight * code_loss(logits, wanted.detach(), preset.levels)
         state, decoded = advance(network, state, fsq.likeliest(logits, preset.levels))
         loss = frame_loss(decoded.logits, truth)
-        loss = loss + weights.place * particle_loss(state.particles, place[:, t + 1], told[:, t + 1], preset.grid)
+        loss = loss + settings.place_weight * particle_loss(
+            state.particles, place[:, t + 1], told[:, t + 1], preset.grid
+        )
         total = total + loss / horizon
     return total
 
 
 def _latent(
-    network: Network, batch: Batch, state: State, horizon: int, now: int, weights: Weights, generator: torch.Generator
+    network: Network, batch: Batch, state: State, horizon: int, now: int, settings: Settings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     last = batch.frames[:, now + horizon, :4]
     drifted = render(state.particles.moved(horizon * IMAGINED_STEP_S), network.preset.grid)
     logits = network.posterior(last, drifted, state.scene.tokens)
-    chosen, knows = draw_latent(logits, weights.free_nats, generator)
+    chosen, knows = draw_latent(logits, settings.free_nats, generator)
     count = logits.shape[-1]
     prior = torch.nn.functional.one_hot(torch.randint(count, (len(logits),), generator=generator), count).float()
-    from_prior = torch.rand(len(logits), 1, generator=generator) < weights.prior_share
+    from_prior = torch.rand(len(logits), 1, generator=generator) < settings.prior_share
     return torch.where(from_prior, prior, chosen), knows
 
 

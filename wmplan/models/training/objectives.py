@@ -1,0 +1,50 @@
+"""What each family of world models minimises, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wmplan.errors import InputError
+from wmplan.models.training import stages
+from wmplan.models.training.calibrate import fit_gains
+from wmplan.models.training.data import Batch, Examples
+from wmplan.models.training.settings import Settings
+
+StageLoss = Callable[[str, Any, Batch, Settings, int, int, torch.Generator], Float[Tensor, ""]]
+"""`loss(stage, network, batch, settings, horizon, first, generator)`: rollouts of `horizon` steps; a stage that looks
+at a single step takes the one from future frame `first` on."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The stages of a family's training, their shares of the time, the loss of a batch, and what comes after.
+
+    `finish` fits what is fitted on training groups held out of the training, in place; the card lists what it returns.
+    """
+
+    stages: tuple[str, ...]
+    shares: tuple[float, ...]
+    loss: StageLoss
+    finish: Callable[[Any, Examples, Settings], dict[str, Any]]
+
+
+OBJECTIVES = {
+    "ar": Objective(stages.STAGES, (0.3, 0.05, 0.65), stages.stage_loss, fit_gains),
+}
+
+
+def objective_of(family: str) -> Objective:
+    """The objective of the family of this name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if family not in OBJECTIVES:
+        raise InputError(f"family is {family!r}, expected one of {sorted(OBJECTIVES)}")
+    return OBJECTIVES[family]
