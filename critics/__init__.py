@@ -8,6 +8,7 @@ from critics.inverse_control import InverseControlProbe, ProbeConfig, collect_re
 from critics.probe_summary import ProbeSummary, probe_summary
 from critics.support import SupportConfig, SupportDensity
 from critics.support_features import SupportExamples
+from critics.support_neighbours import NeighboursConfig, SupportNeighbours
 from critics.task import TaskConfig, TaskCritic
 from critics.vista import VistaConfig, VistaCritic
 
@@ -19,11 +20,13 @@ __all__ = [
     "FittedCritics",
     "InverseControlProbe",
     "LoggedAction",
+    "NeighboursConfig",
     "ProbeConfig",
     "ProbeSummary",
     "SupportConfig",
     "SupportDensity",
     "SupportExamples",
+    "SupportNeighbours",
     "TaskConfig",
     "TaskCritic",
     "VistaConfig",

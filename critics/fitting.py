@@ -11,14 +11,15 @@ from critics.inverse_control import InverseControlProbe, ProbeConfig, collect_re
 from critics.probe_summary import ProbeSummary, probe_summary
 from critics.support import SupportConfig, SupportDensity
 from critics.support_features import SupportExamples
+from critics.support_neighbours import NeighboursConfig, SupportNeighbours
 from critics.task import TaskConfig, TaskCritic
 from critics.vista import VistaConfig, VistaCritic
-from wmplan.contracts import SceneRaster, WorldModel
+from wmplan.contracts import Critic, SceneRaster, WorldModel
 from wmplan.errors import InputError
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank, fold_in
 
-SUPPORT_FILE, PROBE_FILE = "support.safetensors", "probe.safetensors"
+SUPPORT_FILE, NEIGHBOURS_FILE, PROBE_FILE = "support.safetensors", "neighbours.safetensors", "probe.safetensors"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class FitConfig:
     seed: int = 0
     """Seed of the split and of the imagination's noise."""
     support: SupportConfig = field(default_factory=SupportConfig)
+    neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
 
 
@@ -51,12 +53,14 @@ class FittedCritics:
     """What `fit_critics` gives; `summary` judges the model by the probe on the calibration groups."""
 
     support: SupportDensity
+    neighbours: SupportNeighbours
     probe: InverseControlProbe
     summary: ProbeSummary
 
     def save(self, model_dir: Path) -> None:
-        """Write `support.safetensors` and `probe.safetensors` beside the model."""
+        """Write each critic beside the model, in a file of its own."""
         self.support.save(model_dir / SUPPORT_FILE)
+        self.neighbours.save(model_dir / NEIGHBOURS_FILE)
         self.probe.save(model_dir / PROBE_FILE)
 
 
@@ -84,16 +88,16 @@ def fit_critics(model: WorldModel, logged: Iterable[LoggedAction], config: FitCo
             f"fit_critics: {len(train)} training and {len(calibration)} calibration scenes, expected some of both; "
             "use more recordings"
         )
-    support = SupportDensity.fit(
-        SupportExamples.concatenate(train), SupportExamples.concatenate(calibration), config.support
-    )
+    examples = SupportExamples.concatenate(train), SupportExamples.concatenate(calibration)
+    support = SupportDensity.fit(*examples, config.support)
+    neighbours = SupportNeighbours.fit(*examples, config.neighbours)
 
     def noise(scene_id: str) -> NoiseBank:
         return NoiseBank(fold_in(config.seed, scene_id, "probe"), config.samples)
 
     probe = InverseControlProbe.fit(collect_responses(model, fit_on, noise, config.probe), config.probe)
     summary = probe_summary(probe, collect_responses(model, judge_on, noise, config.probe), seed=config.seed)
-    return FittedCritics(support, probe, summary)
+    return FittedCritics(support, neighbours, probe, summary)
 
 
 def calibrates(group: str, config: FitConfig) -> bool:
@@ -113,7 +117,11 @@ def default_critics(
         InputError: the folder holds no fitted critics, or damaged ones.
     """
     if isinstance(fitted, Path):
-        support, probe = SupportDensity.load(fitted / SUPPORT_FILE), InverseControlProbe.load(fitted / PROBE_FILE)
+        learned: list[Critic] = [
+            SupportDensity.load(fitted / SUPPORT_FILE),
+            SupportNeighbours.load(fitted / NEIGHBOURS_FILE),
+            InverseControlProbe.load(fitted / PROBE_FILE),
+        ]
     else:
-        support, probe = fitted.support, fitted.probe
-    return Composite([TaskCritic(task), VistaCritic(vista), support, probe], weights)
+        learned = [fitted.support, fitted.neighbours, fitted.probe]
+    return Composite([TaskCritic(task), VistaCritic(vista), *learned], weights)

@@ -6,6 +6,7 @@ import json
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,6 +14,7 @@ from numpy import ndarray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from critics.conformal import Conformal
 from critics.storage import content_digest, load_fitted, save_fitted
 from critics.support_features import (
     ACTION_FEATURES,
@@ -61,14 +63,13 @@ class SupportDensity:
     def __init__(self, arrays: dict[str, ndarray], notes: dict[str, str]) -> None:
         self._arrays, self._notes = arrays, notes
         self._mixture = _Mixture(arrays["weights"], arrays["means"], arrays["factors"])
-        self._scores = np.sort(arrays["calibration"])
-        self._limit, self._spread = _tail(self._scores, float(notes["tail"]))
+        self.conformal = Conformal.of(arrays["calibration"], float(notes["tail"]))
         self.digest = content_digest(SCHEMA, arrays, notes)
 
     @property
     def calibration_scenes(self) -> int:
         """Scenes behind the p-values; the smallest p-value is one over this plus one."""
-        return len(self._scores)
+        return len(self.conformal.scores)
 
     @staticmethod
     def fit(
@@ -80,23 +81,9 @@ class SupportDensity:
             InputError: a shared group, too few examples, or a non-finite feature.
         """
         config = config or SupportConfig()
-        shared = sorted(set(train.groups) & set(calibration.groups))
-        if shared:
-            raise InputError(f"support: group {shared[0]} is in both training and calibration, expected none to be")
-        least = 2 * (len(ACTION_FEATURES) + len(CONTEXT_FEATURES))
-        if len(train) < least:
-            raise InputError(f"support: {len(train)} training scenes, expected at least {least}")
-        if len(calibration) < 19:
-            raise InputError(f"support: {len(calibration)} calibration scenes, expected at least 19, for p < 0.05")
-        for name, part in (("training", train), ("calibration", calibration)):
-            bad = np.flatnonzero(~np.isfinite(part.actions).all(axis=1) | ~np.isfinite(part.contexts).all(axis=1))
-            if len(bad):
-                raise InputError(f"support: {name} scene {bad[0]} has a non-finite feature, expected finite numbers")
+        check_examples(train, calibration)
         joint = np.concatenate([train.actions, train.contexts], axis=1)
-        centre = np.median(joint, axis=0)
-        low, high = np.quantile(joint, [0.1, 0.9], axis=0)
-        # An interdecile range survives features that are almost always zero better than an interquartile one.
-        scale = np.maximum.reduce([(high - low) / 2.56, joint.std(axis=0) / 4.0, np.full(joint.shape[1], 1e-4)])
+        centre, scale = whitening(train)
         count = int(np.clip(len(joint) // config.examples_per_component, 1, config.components))
         mixture = GaussianMixture(
             count, reg_covar=config.ridge, max_iter=300, random_state=fold_in(config.seed, "support") % 2**32
@@ -138,26 +125,64 @@ class SupportDensity:
         """-log p(action | situation), in whitened units."""
         return _scores(self._arrays, actions, contexts)
 
-    def p_value(self, scores: Float64[ndarray, "K"]) -> Float64[ndarray, "K"]:
-        """(1 + number of calibration scores at least as large) / (n + 1); NaN stays NaN."""
-        larger = len(self._scores) - np.searchsorted(self._scores, scores, side="left")
-        return np.where(np.isfinite(scores), (1.0 + larger) / (len(self._scores) + 1.0), np.nan)
-
     def assess(self, raster: SceneRaster, plans: Plans) -> Terms:
         """The three columns, without any imagination."""
-        finite = np.isfinite(plans.states).all(axis=(1, 2))
-        safe = Plans(plans.controls, np.where(finite[:, None, None], plans.states, np.float32(0.0)))
-        contexts = np.broadcast_to(context_features(raster), (len(plans), len(CONTEXT_FEATURES)))
-        score = self.nonconformity(action_features(safe), contexts)
-        score[~finite] = np.nan
-        # Rounded before it is compared, so that p and excess can be had again from the saved score.
-        score = score.astype(np.float32).astype(np.float64)
-        excess = np.maximum(score - self._limit, 0.0) / self._spread
-        return Terms(self.columns, np.stack([score, self.p_value(score), excess], axis=1).astype(np.float32))
+        return assessed(self, self.conformal, raster, plans)
 
     def terms(self, context: Context, plans: Plans, imagined: Imagined) -> Terms:
         """The three columns; what is imagined plays no part."""
         return self.assess(context.raster, plans)
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """What gives actions in situations a nonconformity score; `columns` are the score, its p-value, its excess."""
+
+    columns: tuple[str, ...]
+
+    def nonconformity(self, actions: Float64[ndarray, "K 9"], contexts: Float64[ndarray, "K 3"]) -> ndarray: ...
+
+
+def assessed(estimator: Estimator, conformal: Conformal, raster: SceneRaster, plans: Plans) -> Terms:
+    """Score, p-value and excess of each plan in the situation of the raster; NaN for a plan that is not finite."""
+    finite = np.isfinite(plans.states).all(axis=(1, 2))
+    safe = Plans(plans.controls, np.where(finite[:, None, None], plans.states, np.float32(0.0)))
+    contexts = np.broadcast_to(context_features(raster), (len(plans), len(CONTEXT_FEATURES)))
+    score = estimator.nonconformity(action_features(safe), contexts)
+    score[~finite] = np.nan
+    # Rounded before it is compared, so that p and excess can be had again from the saved score.
+    score = score.astype(np.float32).astype(np.float64)
+    values = np.stack([score, conformal.p_value(score), conformal.excess(score)], axis=1)
+    return Terms(estimator.columns, values.astype(np.float32))
+
+
+def check_examples(train: SupportExamples, calibration: SupportExamples) -> None:
+    """Whether the one can be fitted on and the other calibrate it.
+
+    Raises:
+        InputError: a shared group, too few examples, or a non-finite feature.
+    """
+    shared = sorted(set(train.groups) & set(calibration.groups))
+    if shared:
+        raise InputError(f"support: group {shared[0]} is in both training and calibration, expected none to be")
+    least = 2 * (len(ACTION_FEATURES) + len(CONTEXT_FEATURES))
+    if len(train) < least:
+        raise InputError(f"support: {len(train)} training scenes, expected at least {least}")
+    if len(calibration) < 19:
+        raise InputError(f"support: {len(calibration)} calibration scenes, expected at least 19, for p < 0.05")
+    for name, part in (("training", train), ("calibration", calibration)):
+        bad = np.flatnonzero(~np.isfinite(part.actions).all(axis=1) | ~np.isfinite(part.contexts).all(axis=1))
+        if len(bad):
+            raise InputError(f"support: {name} scene {bad[0]} has a non-finite feature, expected finite numbers")
+
+
+def whitening(train: SupportExamples) -> tuple[Float64[ndarray, "N"], Float64[ndarray, "N"]]:
+    """Centre and scale of actions and situations, action features first."""
+    joint = np.concatenate([train.actions, train.contexts], axis=1)
+    low, high = np.quantile(joint, [0.1, 0.9], axis=0)
+    # An interdecile range survives features that are almost always zero better than an interquartile one.
+    scale = np.maximum.reduce([(high - low) / 2.56, joint.std(axis=0) / 4.0, np.full(joint.shape[1], 1e-4)])
+    return np.median(joint, axis=0), scale
 
 
 @dataclass(frozen=True)
@@ -195,12 +220,3 @@ def _scores(arrays: dict[str, ndarray], actions: ndarray, contexts: ndarray) -> 
     mixture = _Mixture(arrays["weights"], arrays["means"], arrays["factors"])
     joint = (np.concatenate([actions, contexts], axis=1) - arrays["centre"]) / arrays["scale"]
     return mixture.log_density(joint, len(ACTION_FEATURES)) - mixture.log_density(joint, 0)
-
-
-def _tail(scores: Float64[ndarray, "N"], quantile: float) -> tuple[float, float]:
-    """The largest score whose p-value is still at least 1 - quantile, and the interquartile range; sorted scores."""
-    alpha = 1.0 - quantile
-    rank = int(np.ceil(alpha * (len(scores) + 1) - 1e-9)) - 1
-    limit = float(scores[len(scores) - rank]) if rank >= 1 else np.inf
-    low, high = np.quantile(scores, [0.25, 0.75])
-    return limit, float(max(high - low, 1e-6))

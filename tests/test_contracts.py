@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from critics import Composite, InverseControlProbe, LoggedAction, SupportDensity, TaskCritic, VistaCritic, fit_critics
+from critics import (
+    Composite,
+    InverseControlProbe,
+    LoggedAction,
+    SupportDensity,
+    SupportNeighbours,
+    TaskCritic,
+    VistaCritic,
+    fit_critics,
+)
 from optimizers import OPTIMIZERS, make
 from wmplan.contracts import GRIDS, Context, Imagined, Proposal, SceneRaster, Terms
 from wmplan.models import MODELS, ConstantVelocity, load_model
@@ -169,7 +178,7 @@ def fitted() -> Composite:
         controls = rng.normal([0, 0], [1.0, 0.005], (1, 1, 2)) + np.zeros((1, 30, 2))
         logged.append(LoggedAction(raster, Plans.from_controls(controls, raster.start.speed), f"group{i}"))
     found = fit_critics(Nervous(), logged)
-    return Composite([TaskCritic(), VistaCritic(), found.support, found.probe])
+    return Composite([TaskCritic(), VistaCritic(), found.support, found.neighbours, found.probe])
 
 
 @pytest.mark.parametrize(
@@ -178,6 +187,7 @@ def fitted() -> Composite:
         TaskCritic,
         VistaCritic,
         SupportDensity,
+        SupportNeighbours,
         InverseControlProbe,
         Composite,
     ],

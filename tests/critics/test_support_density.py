@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
-from critics import Composite, CostWeights, SupportConfig, SupportDensity, TaskCritic
+from critics import Composite, CostWeights, SupportConfig, SupportDensity, SupportNeighbours, TaskCritic
 from critics.support import _Mixture
 from critics.support_features import SupportExamples, action_features, lead_gap
+from critics.support_neighbours import nearest_squared
 from wmplan.errors import InputError
 from wmplan.ranking import Verdict
 
@@ -41,13 +43,23 @@ def density() -> SupportDensity:
     return SupportDensity.fit(logging_policy(1500, 0, "t"), logging_policy(400, 1, "c"))
 
 
+@pytest.fixture(scope="module")
+def neighbours() -> SupportNeighbours:
+    return SupportNeighbours.fit(logging_policy(1500, 0, "t"), logging_policy(400, 1, "c"))
+
+
+@pytest.fixture(scope="module", params=["density", "neighbours"])
+def estimator(request):
+    return request.getfixturevalue(request.param)
+
+
 @pytest.mark.parametrize("radius", [0.0, 5.0])
-def test_hole_and_outside_are_told_from_the_band(density, radius):
+def test_hole_and_outside_are_told_from_the_band(estimator, radius):
     rng = np.random.default_rng(5)
     inside = logging_policy(300, 7, "q")
     speed = rng.uniform(3.0, 15.0, 300)
     query = ring(speed, rng.uniform(0.0, 2.0 * np.pi, 300), np.full(300, radius), rng, "q")
-    scores = np.concatenate([density.nonconformity(e.actions, e.contexts) for e in (inside, query)])
+    scores = np.concatenate([estimator.nonconformity(e.actions, e.contexts) for e in (inside, query)])
     assert roc_auc_score(np.repeat([0, 1], 300), scores) > 0.95
 
 
@@ -61,24 +73,24 @@ def test_the_situation_matters(density):
     assert np.median(high - density.nonconformity(usual_when_fast.actions, usual_when_fast.contexts)) > 2.0
 
 
-def test_refusal_rate_under_the_logging_policy(density):
+def test_refusal_rate_under_the_logging_policy(estimator):
     fresh = logging_policy(4000, 9, "f")
-    p = density.p_value(density.nonconformity(fresh.actions, fresh.contexts))
+    p = estimator.conformal.p_value(estimator.nonconformity(fresh.actions, fresh.contexts))
     for alpha in (0.01, 0.05, 0.2):
         # Beta-distributed rate given one calibration set of n, and binomial noise of the test: four deviations.
-        n = density.calibration_scenes
+        n = len(estimator.conformal.scores)
         band = 4.0 * np.sqrt(alpha * (1 - alpha) * (1.0 / n + 1.0 / 4000)) + 1.0 / n
         assert abs((p < alpha).mean() - alpha) < band
 
 
 def test_p_values_count_the_calibration_scores(density):
-    scores = np.sort(density._scores)
+    scores = np.sort(density.conformal.scores)
     n = len(scores)
     np.testing.assert_allclose(
-        density.p_value(scores[[0, n // 2, n - 1]]), (1 + np.array([n, n - n // 2, 1])) / (n + 1)
+        density.conformal.p_value(scores[[0, n // 2, n - 1]]), (1 + np.array([n, n - n // 2, 1])) / (n + 1)
     )
-    assert density.p_value(np.array([scores[-1] + 1.0]))[0] == 1.0 / (n + 1)
-    assert np.isnan(density.p_value(np.array([np.nan])))[0]
+    assert density.conformal.p_value(np.array([scores[-1] + 1.0]))[0] == 1.0 / (n + 1)
+    assert np.isnan(density.conformal.p_value(np.array([np.nan])))[0]
 
 
 def test_excess_is_zero_exactly_where_the_action_is_inside(toy, density):
@@ -106,6 +118,34 @@ def test_excess_is_zero_exactly_where_the_action_is_inside(toy, density):
     verdict = costs[1].verdict
     np.testing.assert_array_equal(verdict == Verdict.REFUSED, p < 0.01)
     np.testing.assert_array_equal(verdict == Verdict.TRUSTED, p >= 0.05)
+
+
+def test_nearest_neighbours_against_scipy():
+    rng = np.random.default_rng(0)
+    logged, points = rng.normal(size=(200, 12)), rng.normal(size=(30, 12))
+    distance, _ = cKDTree(logged).query(points, k=5)
+    found = nearest_squared(torch.from_numpy(points), torch.from_numpy(logged), 5).sqrt().numpy()
+    np.testing.assert_allclose(found, distance, rtol=1e-12)
+    alone = nearest_squared(torch.from_numpy(points[7:8]), torch.from_numpy(logged), 5).sqrt().numpy()
+    np.testing.assert_array_equal(found[7:8], alone)
+
+
+def test_neighbours_against_pytorch3d():
+    ops = pytest.importorskip("pytorch3d.ops")
+    rng = np.random.default_rng(0)
+    logged, points = (torch.from_numpy(rng.normal(size=(n, 12))) for n in (200, 30))
+    theirs = ops.knn_points(points[None], logged[None], K=5).dists[0]
+    torch.testing.assert_close(theirs, nearest_squared(points, logged, 5), rtol=1e-12, atol=0.0)
+
+
+def test_neighbours_come_back_from_a_file(tmp_path, neighbours):
+    neighbours.save(tmp_path / "n.safetensors")
+    again = SupportNeighbours.load(tmp_path / "n.safetensors")
+    fresh = logging_policy(50, 3, "f")
+    assert again.digest == neighbours.digest
+    np.testing.assert_array_equal(
+        again.nonconformity(fresh.actions, fresh.contexts), neighbours.nonconformity(fresh.actions, fresh.contexts)
+    )
 
 
 def test_mixture_density_against_scipy():
@@ -187,4 +227,4 @@ def test_what_cannot_be_fitted_is_said():
 
 def test_few_scenes_can_downweight_but_not_refuse():
     density = SupportDensity.fit(logging_policy(100, 0, "t"), logging_policy(50, 1, "c"), SupportConfig(components=2))
-    assert density.p_value(np.array([1e9]))[0] == pytest.approx(1 / 51)
+    assert density.conformal.p_value(np.array([1e9]))[0] == pytest.approx(1 / 51)

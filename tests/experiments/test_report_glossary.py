@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import critics
-from critics import InverseControlProbe, SupportDensity, TaskConfig, TaskCritic, VistaCritic
+from critics import InverseControlProbe, SupportDensity, SupportNeighbours, TaskConfig, TaskCritic, VistaCritic
 from experiments.ledger import schema
 from experiments.report.tables import GLOSSARY, LONGEST_HORIZON, glossary
 
@@ -14,13 +14,14 @@ TERMS = (
     *VistaCritic.columns,
     *InverseControlProbe.columns,
     *SupportDensity.columns,
+    *SupportNeighbours.columns,
 )
 COLUMNS = schema(TERMS).names
 
 
 def test_no_critic_is_forgotten() -> None:
     public = [getattr(critics, name) for name in critics.__all__]
-    known = {TaskCritic, VistaCritic, InverseControlProbe, SupportDensity, critics.Composite}
+    known = {TaskCritic, VistaCritic, InverseControlProbe, SupportDensity, SupportNeighbours, critics.Composite}
     assert {item for item in public if inspect.isclass(item) and hasattr(item, "terms")} == known
 
 
