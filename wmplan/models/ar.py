@@ -76,7 +76,7 @@ class Autoregressive:
         fill = torch.empty if len(finite) == len(plans) else partial(torch.full, fill_value=torch.nan)
         occupancy = fill((*shape, 2, self.grid.rows, self.grid.cols))
         velocity = fill((*shape, 2, self.grid.rows, self.grid.cols))
-        latents = fill((*shape, preset.side[0] * preset.side[1] * len(preset.levels)))
+        latents = fill((*shape, preset.side[0] * preset.side[1] * self.network.tokenizer.quantiser.width))
         parts = [part.flatten(0, 1) for part in (occupancy, velocity, latents)]
 
         known = plans.select(finite)

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wmplan.models import fsq
 from wmplan.models.presets import Preset
+from wmplan.models.quantisers import Quantiser, null_bias
 from wmplan.models.tokenizer import patches, scaled
 
 FREQUENCIES = 8
@@ -72,7 +72,7 @@ class Block(nn.Module):
 class Dynamics(nn.Module):
     """Logits of the next frame's codes. Frames are embedded once and remembered as tokens."""
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, quantiser: Quantiser) -> None:
         super().__init__()
         self.preset = preset
         width, area = preset.width, preset.patch**2
@@ -89,10 +89,10 @@ class Dynamics(nn.Module):
         self.ego_token = nn.Linear(width, width)
         self.blocks = nn.ModuleList(Block(preset) for _ in range(preset.layers))
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, sum(preset.levels))
+        self.head = nn.Linear(width, sum(quantiser.splits))
         nn.init.zeros_(self.head.weight)
         with torch.no_grad():
-            self.head.bias.copy_(fsq.null_level_bias(preset.levels, 1.0))
+            self.head.bias.copy_(null_bias(quantiser, 1.0))
 
     def remember(self, frame: Float[Tensor, "B 4 H W"]) -> Float[Tensor, "B S D"]:
         """A frame as the tokens that history keeps of it."""
@@ -111,7 +111,7 @@ class Dynamics(nn.Module):
         step: Float[Tensor, "B 4"],
         latent: Float[Tensor, "B Z"],
     ) -> Float[Tensor, "B S L"]:
-        """Logits, each dimension's levels one after another. `past` holds remembered frames, the present last;
+        """Logits, each digit's values one after another. `past` holds remembered frames, the present last;
         `step` is the ego's dx, dy, dpsi (in its own frame at the step's start) and speed; `latent` is one-hot."""
         tokens = scene + past[-1] + self.embed_anchor(patches(scaled(anchor), self.preset.patch)) + ego + self.place
         for back, embed in enumerate(self.embed_past, start=2):

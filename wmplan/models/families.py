@@ -30,7 +30,7 @@ class Family:
 
 FAMILIES = {
     family.name: family
-    for family in (Family("ar", lambda preset, config: Network(preset), Autoregressive),)
+    for family in (Family("ar", lambda preset, config: Network(preset, config.get("quantiser", "")), Autoregressive),)
 }  # fmt: skip
 
 

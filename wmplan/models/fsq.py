@@ -70,16 +70,6 @@ def likeliest(logits: Float[Tensor, "*B S"], levels: Levels) -> Float[Tensor, "*
     return soft + (hard - soft).detach()
 
 
-def null_level_bias(levels: Levels, size: float) -> Float[Tensor, "S"]:
-    """Logits that favour the null code by `size` in every dimension."""
-    bias = torch.zeros(sum(levels))
-    start = 0
-    for n in levels:
-        bias[start + n // 2] = size
-        start += n
-    return bias
-
-
 def _half(levels: Levels, like: Tensor) -> Tensor:
     return torch.tensor([n // 2 for n in levels], dtype=like.dtype, device=like.device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from math import log2
 
@@ -26,6 +27,9 @@ class Preset:
     """Side of a token in cells."""
     levels: tuple[int, ...] = (8, 5, 5, 5)
     """Levels of the finite scalar quantiser: 1000 codes."""
+    quantiser: str = dataclasses.field(default="fsq", repr=False)
+    """How codes are made discrete where the settings do not say (`wmplan.models.quantisers`). Weights tell it apart, so
+    the text that digests are made of leaves it out."""
     scene_latents: int = 16
     """Values of the per-rollout scene latent z."""
     particle: int = 48

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wmplan.models import fsq
 from wmplan.models.dynamics import Dynamics, Posterior
 from wmplan.models.particles import Particles, render, seed
 from wmplan.models.presets import Preset
@@ -18,11 +17,11 @@ from wmplan.models.tokenizer import Decoded, SceneFeatures, Tokenizer
 class Network(nn.Module):
     """Everything a checkpoint holds: tokenizer, dynamics, and the posterior that training needs."""
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, quantiser: str = "") -> None:
         super().__init__()
         self.preset = preset
-        self.tokenizer = Tokenizer(preset)
-        self.dynamics = Dynamics(preset)
+        self.tokenizer = Tokenizer(preset, quantiser)
+        self.dynamics = Dynamics(preset, self.tokenizer.quantiser)
         self.posterior = Posterior(preset)
 
 
@@ -92,7 +91,7 @@ def imagine_step(
     """One step as the model imagines it: the likeliest code of each patch given the scene latent. `remember` is for
     steps that others follow."""
     logits = predict(network, state, anchor_of(state, network.preset), action, latent)
-    codes = fsq.likeliest(logits, network.preset.levels)
+    codes = network.tokenizer.quantiser.likeliest(logits)
     state, decoded = advance(network, state, codes, remember)
     return state, decoded, codes
 

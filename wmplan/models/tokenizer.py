@@ -13,16 +13,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wmplan.contracts import DYNAMIC_CHANNELS, STATIC_CHANNELS
-from wmplan.models import fsq
 from wmplan.models.particles import Particles, pick, render, sample
 from wmplan.models.presets import Preset
+from wmplan.models.quantisers import Quantiser, quantiser_of
 
 SPEED_SCALE = 10.0
 """Velocities enter the networks divided by this, m/s."""
@@ -35,6 +36,8 @@ LOGIT_FLOOR = 0.001
 RESIDUAL_SCALE = 0.2
 """Slows the residual logits down: they learn noise sooner than anything that the particles cannot say."""
 PARTICLE_FEATURES = 22
+BUSY = 0.5
+"""A patch holds somebody where a cell has more occupancy than this."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,16 @@ class SceneFeatures:
             return self
         parts = (x.repeat_interleave(rollouts, dim=0) for x in (self.tokens, self.field, self.static))
         return SceneFeatures(*parts)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a true next frame says beside the anchor: before and after it is made discrete, and the loss that keeps both
+    together (zero where the quantiser needs none)."""
+
+    raw: Float[Tensor, "B S D"]
+    codes: Float[Tensor, "B S D"]
+    commitment: Float[Tensor, ""]
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,11 @@ def patches(raster: Float[Tensor, "B C H W"], patch: int) -> Float[Tensor, "B S 
     return cut.permute(0, 2, 4, 1, 3, 5).reshape(b, (h // patch) * (w // patch), c * patch * patch)
 
 
+def busy(frames: Float[Tensor, "B C H W"], patch: int) -> Bool[Tensor, "B S"]:
+    """Patches in which any of these channels of occupancy reaches the threshold at which a cell counts as occupied."""
+    return F.max_pool2d(frames.amax(1, keepdim=True), patch).flatten(1) > BUSY
+
+
 class SceneEncoder(nn.Module):
     """Map and present traffic to features: a few strided convolutions, run once a scene."""
 
@@ -109,22 +127,37 @@ class SceneEncoder(nn.Module):
 class Encoder(nn.Module):
     """The code of each patch from the true next frame beside the anchor."""
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, quantiser: nn.Module) -> None:
         super().__init__()
         self.preset = preset
+        self.quantiser: Quantiser = cast(Quantiser, quantiser)
         width = 2 * preset.field
         self.embed = nn.Linear(8 * preset.patch**2, width)
         self.side = nn.Conv2d(preset.field, width, 1)
         self.mix = nn.Sequential(nn.GELU(), nn.Conv2d(width, width, 3, padding=1), nn.GELU())
-        self.out = nn.Conv2d(width, len(preset.levels), 1)
+        self.out = nn.Conv2d(width, self.quantiser.width, 1)
 
     def forward(
         self, target: Float[Tensor, "B 4 H W"], anchor: Float[Tensor, "B 4 H W"], scene: SceneFeatures
     ) -> Float[Tensor, "B S D"]:
+        return self.quantiser.quantise(self.raw(target, anchor, scene))
+
+    def learn(
+        self, target: Float[Tensor, "B 4 H W"], anchor: Float[Tensor, "B 4 H W"], scene: SceneFeatures
+    ) -> Encoded:
+        """For training: codes, and the quantiser's own learning from the patches that hold somebody."""
+        raw = self.raw(target, anchor, scene)
+        told = busy(torch.cat([target[:, :2], anchor[:, :2]], dim=1), self.preset.patch)
+        return Encoded(raw, self.quantiser.quantise(raw), self.quantiser.learn(raw, told))
+
+    def raw(
+        self, target: Float[Tensor, "B 4 H W"], anchor: Float[Tensor, "B 4 H W"], scene: SceneFeatures
+    ) -> Float[Tensor, "B S D"]:
+        """The codes before they are made discrete."""
         pair = torch.cat([scaled(target) - scaled(anchor), scaled(anchor)], dim=1)
         embedded = self.embed(patches(pair, self.preset.patch)).transpose(1, 2)
         raw = self.out(self.mix(embedded.reshape(*embedded.shape[:2], *self.preset.side) + self.side(scene.field)))
-        return fsq.quantise(raw.flatten(2).transpose(1, 2), self.preset.levels)
+        return raw.flatten(2).transpose(1, 2)
 
 
 class Decoder(nn.Module):
@@ -132,13 +165,13 @@ class Decoder(nn.Module):
 
     gains: Tensor
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, code: int) -> None:
         super().__init__()
         self.preset = preset
         # What is believed of steering, sharpening, appearing: 1 in training, then fitted on held-out training groups.
         self.register_buffer("gains", torch.ones(3))
         width, hidden = preset.field, preset.particle
-        self.embed = nn.Linear(len(preset.levels), width)
+        self.embed = nn.Linear(code, width)
         self.mix = nn.Sequential(
             nn.Conv2d(2 * width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU()
         )
@@ -211,13 +244,18 @@ class Decoder(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """Scene encoder, encoder of residuals, decoder."""
+    """Scene encoder, encoder of residuals, decoder; the quantiser of this name, or the preset's own."""
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, quantiser: str = "") -> None:
         super().__init__()
         self.scene = SceneEncoder(preset)
-        self.encoder = Encoder(preset)
-        self.decoder = Decoder(preset)
+        self.encoder = Encoder(preset, quantiser_of(quantiser or preset.quantiser, preset))
+        self.decoder = Decoder(preset, self.quantiser.width)
+
+    @property
+    def quantiser(self) -> Quantiser:
+        """How codes are made discrete."""
+        return self.encoder.quantiser
 
 
 def _length(vector: Tensor, dim: int) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from wmplan.contracts import Grid
-from wmplan.models import fsq
 from wmplan.models.particles import Particles
+from wmplan.models.quantisers import Quantiser
 
 JACCARD_SLOPE = 5.0
 """How much steeper than the occupancy the soft mask of the Jaccard part is. At a small slope it is best to widen every
@@ -87,16 +87,15 @@ def particle_loss(
 
 
 def code_loss(
-    logits: Float[Tensor, "B S L"], codes: Float[Tensor, "B S D"], levels: fsq.Levels, null_weight: float = 0.2
+    logits: Float[Tensor, "B S L"], wanted: Int[Tensor, "B S G"], quantiser: Quantiser, null_weight: float = 0.2
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the codes' levels, mean over dimensions; patches with the null code weigh `null_weight`."""
-    wanted = fsq.levels_of(codes, levels)
-    weight = torch.where((codes != 0).any(-1), 1.0, null_weight)
+    """Cross-entropy of the codes' digits, mean over them; patches with the null code weigh `null_weight`."""
+    weight = torch.where((wanted != wanted.new_tensor(quantiser.null)).any(-1), 1.0, null_weight)
     total = logits.new_zeros(())
-    for i, part in enumerate(logits.split(list(levels), dim=-1)):
+    for i, part in enumerate(logits.split(quantiser.splits, dim=-1)):
         entropy = F.cross_entropy(part.flatten(0, 1), wanted[..., i].flatten(), reduction="none")
         total = total + (entropy * weight.flatten()).sum() / weight.sum()
-    return total / len(levels)
+    return total / len(quantiser.splits)
 
 
 def draw_latent(

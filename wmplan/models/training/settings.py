@@ -16,6 +16,8 @@ class Settings:
     """family of the model: ar"""
     preset: str = "nano"
     """size of the model: nano"""
+    quantiser: str = ""
+    """how the tokenizer's codes are made discrete: fsq, vq_ema, rvq2; none = the preset's own"""
     minutes: float = 20.0
     """time of all stages together, minutes; divided by `shares`"""
     shares: tuple[float, ...] = ()

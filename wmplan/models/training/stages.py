@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wmplan.contracts import IMAGINED_STEP_S, RASTER_HISTORY
-from wmplan.models import fsq
 from wmplan.models.particles import render
 from wmplan.models.rollout import Action, Network, State, advance, anchor_of, begin, ego_steps, predict
 from wmplan.models.training.data import Batch
@@ -42,9 +41,9 @@ def _tokenizer(network: Network, batch: Batch, settings: Settings, horizon: int,
     total = torch.zeros(())
     for t in range(horizon):
         truth, anchor = batch.frames[:, RASTER_HISTORY + t], anchor_of(state, preset)
-        codes = informed * network.tokenizer.encoder(truth[:, :4], anchor, state.scene)
-        state, decoded = advance(network, state, codes, remember=False)
-        loss = frame_loss(decoded.logits, truth)
+        encoded = network.tokenizer.encoder.learn(truth[:, :4], anchor, state.scene)
+        state, decoded = advance(network, state, informed * encoded.codes, remember=False)
+        loss = frame_loss(decoded.logits, truth) + encoded.commitment
         loss = loss + settings.place_weight * particle_loss(
             state.particles, place[:, t + 1], told[:, t + 1], preset.grid
         )
@@ -59,7 +58,7 @@ def _unrolled(
 
     The codes' target at a visited state is what the tokenizer would say there, so it stays right off the log's path.
     """
-    preset = network.preset
+    preset, quantiser = network.preset, network.tokenizer.quantiser
     now = RASTER_HISTORY - 1 + first
     span = slice(now, now + horizon + 1)
     state = begin(network, batch.static, batch.frames[:, first : now + 1])
@@ -74,14 +73,15 @@ def _unrolled(
         action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t])
         logits = predict(network, state, anchor, action, latent)
         if t == probe:  # keeps the tokenizer right on visited states, and gives the codes to predict there
-            wanted = network.tokenizer.encoder(truth[:, :4], anchor.detach(), state.scene)
-            _, rebuilt = advance(network, _detached(state), wanted)
-            own = frame_loss(rebuilt.logits, truth)
+            wanted = network.tokenizer.encoder.learn(truth[:, :4], anchor.detach(), state.scene)
+            _, rebuilt = advance(network, _detached(state), wanted.codes)
+            own = frame_loss(rebuilt.logits, truth) + wanted.commitment
             own = own + settings.place_weight * particle_loss(
                 rebuilt.particles, place[:, t + 1], told[:, t + 1], preset.grid
             )
-            total = total + 0.25 * own + settings.code_weight * code_loss(logits, wanted.detach(), preset.levels)
-        state, decoded = advance(network, state, fsq.likeliest(logits, preset.levels))
+            digits = quantiser.digits(wanted.raw.detach())
+            total = total + 0.25 * own + settings.code_weight * code_loss(logits, digits, quantiser)
+        state, decoded = advance(network, state, quantiser.likeliest(logits))
         loss = frame_loss(decoded.logits, truth)
         loss = loss + settings.place_weight * particle_loss(
             state.particles, place[:, t + 1], told[:, t + 1], preset.grid
