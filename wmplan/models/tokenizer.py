@@ -189,12 +189,18 @@ class Decoder(nn.Module):
 
     def forward(self, codes: Float[Tensor, "B S D"], particles: Particles, scene: SceneFeatures, age: int) -> Decoded:
         """The frame half a second later; `age` is how many steps ago the particles were seeded."""
-        preset, grid = self.preset, self.preset.grid
+        field = self.field(codes, scene)
+        return self.drawn(field, particles.steered(*self.steering(field, particles, scene, age)))
+
+    def field(self, codes: Float[Tensor, "B S D"], scene: SceneFeatures) -> Float[Tensor, "B F H2 W2"]:
+        """What the codes and the scene say of each patch."""
         embedded = self.embed(codes).transpose(1, 2)
-        embedded = embedded.reshape(*embedded.shape[:2], *preset.side)
-        field = embedded + self.mix(torch.cat([embedded, scene.field], dim=1))
-        moved = self._steer(field, particles, scene, age)
-        anchor = render(moved, grid)
+        embedded = embedded.reshape(*embedded.shape[:2], *self.preset.side)
+        return embedded + self.mix(torch.cat([embedded, scene.field], dim=1))
+
+    def drawn(self, field: Float[Tensor, "B F H2 W2"], moved: Particles) -> Decoded:
+        """The frame that shows these particles, with the field's residual."""
+        anchor = render(moved, self.preset.grid)
         occupancy, speed = anchor[:, :2], _length(anchor[:, 2:], 1) / SPEED_SCALE
         clamped = occupancy.clamp(LOGIT_FLOOR, 1.0 - LOGIT_FLOOR)
         base = torch.logit(clamped)
@@ -208,7 +214,10 @@ class Decoder(nn.Module):
         change = torch.sigmoid(logits) - torch.sigmoid(base)
         return Decoded(moved, logits, (occupancy + change).clamp(0.0, 1.0), anchor[:, 2:])
 
-    def _steer(self, field: Tensor, particles: Particles, scene: SceneFeatures, age: int) -> Particles:
+    def steering(
+        self, field: Float[Tensor, "B F H2 W2"], particles: Particles, scene: SceneFeatures, age: int
+    ) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
+        """Each particle's acceleration (m/s2) and how fast its body turns (rad/s)."""
         grid, velocity = self.preset.grid, particles.velocity
         speed = _length(velocity, -1)
         along = velocity / (speed.square() + 0.25).sqrt()
@@ -235,7 +244,7 @@ class Decoder(nn.Module):
         across = torch.stack([-along[..., 1], along[..., 0]], dim=-1)
         out = self.gains[0] * out
         accel = ACCEL_SCALE * (out[..., 0:1] * along + out[..., 1:2] * across + 0.25 * out[..., 3:5])
-        return particles.steered(accel, TURN_SCALE * out[..., 2])
+        return accel, TURN_SCALE * out[..., 2]
 
     def _unpatch(self, field: Float[Tensor, "B F H2 W2"]) -> Float[Tensor, "B 2 H W"]:
         p, (rows, cols) = self.preset.patch, self.preset.side
