@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from experiments.progress import say, track
 from wmplan.errors import InputError
 from wmplan.models.checkpoint import save
 from wmplan.models.model_card import Card, Row, rows_of
 from wmplan.models.presets import preset_of
-from wmplan.models.rollout import Network
 from wmplan.models.training import Examples, Progress, Settings, held_out, measure
 from wmplan.models.training import train as fit
 from wmplan.models.training.objectives import objective_of
@@ -119,13 +119,14 @@ def _examples(store: SceneStore, config: TrainConfig, split: str, most: int) -> 
     return Examples.build(track(pairs(), f"reading {split} scenes", len(wanted)), preset.grid, config.settings.horizon)
 
 
-def _metrics(network: Network, store: SceneStore, config: TrainConfig) -> tuple[Row, ...]:
+def _metrics(network: nn.Module, store: SceneStore, config: TrainConfig) -> tuple[Row, ...]:
     try:
         examples = _examples(store, config, "val", config.validate_on)
     except InputError as error:
         say(f"not measured: {error}")
         return ()
-    measured = measure(network, examples, horizon=config.settings.horizon)
+    forecast = objective_of(config.settings.family).forecast
+    measured = measure(network, examples, horizon=config.settings.horizon, forecast=forecast)
     iou = {name: measured.mean(name) for name in measured.models}
     rows = rows_of("val", iou, measured.gain("ar", "cv"), measured.seconds, len(examples))
     for row in rows:

@@ -5,10 +5,13 @@ With every gain at zero a model is constant velocity; a part that learned nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from wmplan.models.rollout import Network
 from wmplan.models.training.data import Examples
@@ -42,11 +45,15 @@ def calibrate(network: Network, examples: Examples, horizon: int, most: int = 20
     """The mean IoU over all horizons after each gain, in turn, was set to the best of `GAINS`."""
     if len(examples) > most:
         examples = examples.select(np.unique(np.linspace(0, len(examples) - 1, most).astype(int)))
-    gains = network.tokenizer.decoder.gains
 
     def score() -> float:
         return float(np.nanmean(measure(network, examples, samples=2, horizon=horizon).mean("ar")))
 
+    return best_gains(network.tokenizer.decoder.gains, score)
+
+
+def best_gains(gains: Float[Tensor, "3"], score: Callable[[], float]) -> float:
+    """The score after each gain of a decoder, in turn, was set in place to the best of `GAINS`."""
     best = score()
     for part in (2, 1, 0):
         chosen = float(gains[part])

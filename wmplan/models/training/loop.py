@@ -93,6 +93,8 @@ class _Run:
         self.curve: list[tuple[str, int, float]] = []
         self.running: list[float] = []
         self.fullness = examples.fullness
+        weights = None if self.objective.weights is None else self.objective.weights(examples)
+        self.chances = None if weights is None else weights / weights.sum()
         self.identity = f"{settings.digest}/{examples.digest}"
 
     @staticmethod
@@ -196,12 +198,16 @@ class _Run:
         return loss.item()
 
     def _rows(self, draw: np.random.Generator) -> Int[ndarray, "B"]:
-        """Scenes of a batch, drawn uniformly, yet alike in how much they hold: particles are padded to the fullest.
+        """Scenes of a batch, alike in how much they hold: particles are padded to the fullest.
 
-        Of several batches' worth of scenes, ordered by their contents, one batch is taken.
+        Scenes are drawn uniformly, or by the objective's weights. Of several batches' worth of scenes, ordered by their contents, one batch is taken.
         """
         size = self.settings.batch
-        drawn = draw.integers(len(self.examples), size=SORTED_BATCHES * size)
+        wanted = SORTED_BATCHES * size
+        if self.chances is None:
+            drawn = draw.integers(len(self.examples), size=wanted)
+        else:
+            drawn = draw.choice(len(self.examples), size=wanted, p=self.chances)
         ordered = drawn[np.argsort(self.fullness[drawn], kind="stable")]
         part = int(draw.integers(SORTED_BATCHES))
         return ordered[part * size : (part + 1) * size]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from wmplan.models.rollout import Action, Network, begin, ego_steps, imagine_ste
 from wmplan.models.training.data import Batch, Examples
 from wmplan.randomness import NoiseBank, fold_in
 
+Forecast = Callable[[Any, Batch, Sequence[str], int, int], Float[Tensor, "B T 2 H W"]]
+"""`forecast(network, batch, scene_ids, samples, horizon)`: occupancy given what the ego really did, mean of samples."""
 THRESHOLD = 0.5
 RESAMPLES = 1000
 
@@ -49,23 +52,34 @@ class Measured:
         return np.stack([np.nanmean(difference, axis=0), low, high], axis=1)
 
 
+def forecast_ar(
+    network: Network, batch: Batch, scene_ids: Sequence[str], samples: int, horizon: int
+) -> Float[Tensor, "B T 2 H W"]:
+    """The forecast of a network of the family `ar`: occupancy given what the ego really did, mean over the samples."""
+    latents = torch.stack([_latents(name, samples, network) for name in scene_ids])
+    return _imagine(network, batch, latents, horizon)
+
+
 @torch.no_grad()
 def measure(
-    network: Network,
+    network: Any,
     examples: Examples,
     samples: int = 4,
     horizon: int = 6,
     batch: int = 16,
     report: Callable[[int], None] = lambda done: None,
+    forecast: Forecast = forecast_ar,
 ) -> Measured:
-    """The network's forecast given what the ego really did (mean over `samples`), and both baselines."""
+    """The network's forecast given what the ego really did (mean over `samples`), and both baselines.
+
+    `forecast` is that of the network's family; whatever the family, the first of the models is called ar.
+    """
     parts = []
     for first in range(0, len(examples), batch):
         rows = np.arange(first, min(first + batch, len(examples)))
         cut = examples.batch(rows)
         truth = cut.frames[:, RASTER_HISTORY : RASTER_HISTORY + horizon]
-        latents = torch.stack([_latents(examples.scene_ids[i], samples, network) for i in rows])
-        imagined = _imagine(network, cut, latents, horizon)
+        imagined = forecast(network, cut, [examples.scene_ids[i] for i in rows], samples, horizon)
         present = cut.frames[:, RASTER_HISTORY - 1, :2, None].transpose(1, 2).expand(-1, horizon, -1, -1, -1)
         parts.append(np.stack([_iou(x, truth) for x in (imagined, constant(cut, network, horizon), present)]))
         report(int(rows[-1]) + 1)
@@ -73,7 +87,7 @@ def measure(
     return Measured(("ar", "cv", "persistence"), examples.groups, np.concatenate(parts, axis=1), seconds)
 
 
-def constant(batch: Batch, network: Network, horizon: int) -> Float[Tensor, "B T 2 H W"]:
+def constant(batch: Batch, network: Any, horizon: int) -> Float[Tensor, "B T 2 H W"]:
     """The constant-velocity forecast of a batch."""
     preset = network.preset
     particles: Particles = seed(batch.frames[:, :RASTER_HISTORY], preset.grid, preset.grid.rows * preset.grid.cols)
@@ -88,12 +102,13 @@ def _latents(scene_id: str, samples: int, network: Network) -> Tensor:
 def _imagine(network: Network, batch: Batch, latents: Tensor, horizon: int) -> Float[Tensor, "B T 2 H W"]:
     samples = latents.shape[1]
     state = begin(network, batch.static, batch.frames[:, :RASTER_HISTORY]).expand(samples)
-    steps = ego_steps(batch.ego).repeat_interleave(samples, 0)
+    ego = batch.ego.repeat_interleave(samples, 0)
+    steps = ego_steps(ego)
     footprints = batch.footprints.repeat_interleave(samples, 0)
     latent = torch.nn.functional.one_hot(latents.flatten(), network.preset.scene_latents).float()
     frames = []
     for t in range(horizon):
-        action = Action(footprints[:, t : t + 2], steps[:, t])
+        action = Action(footprints[:, t : t + 2], steps[:, t], ego[:, t : t + 2])
         state, decoded, _ = imagine_step(network, state, action, latent)
         frames.append(decoded.occupancy.reshape(-1, samples, *decoded.occupancy.shape[1:]).mean(1))
     return torch.stack(frames, dim=1)

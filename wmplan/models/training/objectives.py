@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from torch import Tensor
 
 from wmplan.errors import InputError
 from wmplan.models.training import stages
 from wmplan.models.training.calibrate import fit_gains
 from wmplan.models.training.data import Batch, Examples
+from wmplan.models.training.measure import Forecast, forecast_ar
 from wmplan.models.training.settings import Settings
 
 StageLoss = Callable[[str, Any, Batch, Settings, int, int, torch.Generator], Float[Tensor, ""]]
@@ -26,12 +28,16 @@ class Objective:
     """The stages of a family's training, their shares of the time, the loss of a batch, and what comes after.
 
     `finish` fits what is fitted on training groups held out of the training, in place; the card lists what it returns.
+    `forecast` is how the family's networks are measured. `weights` tells how often each example is drawn for a batch,
+    beside the others; none = all alike.
     """
 
     stages: tuple[str, ...]
     shares: tuple[float, ...]
     loss: StageLoss
     finish: Callable[[Any, Examples, Settings], dict[str, Any]]
+    forecast: Forecast = forecast_ar
+    weights: Callable[[Examples], Float[ndarray, "S"]] | None = None
 
 
 OBJECTIVES = {
