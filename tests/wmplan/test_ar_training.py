@@ -114,10 +114,14 @@ def test_other_settings_or_a_damaged_state_are_refused(tmp_path):
 def test_nan_loss_stops_and_keeps_the_last_good_state(tmp_path):
     examples = examples_of(3)
     states = examples.ego.copy()
-    states[:, RASTER_HISTORY + 1, 3] = np.nan  # the ego's speed, which only the dynamics see
-    broken = replace(examples, ego=states)
+    states[:, RASTER_HISTORY + 1, 3] = np.nan  # the ego's speed
+
+    def spoil(progress):
+        if (progress.stage, progress.step) == ("tokenizer", 2):
+            examples.ego[:] = states
+
     with pytest.raises(TrainingStopped, match=r"stage on_policy, step 0 \(scenes s\d"):
-        train(broken, replace(SMALL, steps=(2, 0, 3)), tmp_path)
+        train(examples, replace(SMALL, steps=(2, 0, 3)), tmp_path, spoil)
     state = torch.load(tmp_path / STATE_FILE, weights_only=True)
     assert all(torch.isfinite(value).all() for value in state["network"].values())
     assert state["position"][0] == 2

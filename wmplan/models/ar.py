@@ -108,7 +108,8 @@ class Autoregressive:
                 rows = torch.arange(first, first + preset.chunk).clamp(max=count - 1)
                 leader = torch.from_numpy(leaders)[rows // samples]
                 # Within the pass: vectorised sines depend on where a number stands.
-                action = Action(drawn[leader, t : t + 2], ego_steps(states[leader, t : t + 2])[:, 0])
+                driven = states[leader, t : t + 2]
+                action = Action(drawn[leader, t : t + 2], ego_steps(driven)[:, 0], driven)
                 last = t + 1 == self.horizon
                 before, latent = levels.state(rows), one_hot[rows % samples]
                 state, decoded, codes = imagine_step(self.network, before, action, latent, remember=not last)

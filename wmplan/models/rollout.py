@@ -44,10 +44,12 @@ class State:
 
 @dataclass(frozen=True)
 class Action:
-    """What the ego does in one step: its footprints before and after, and dx, dy, dpsi, v (see `ego_steps`)."""
+    """What the ego does in one step: its footprints before and after, dx, dy, dpsi, v (see `ego_steps`), and its states
+    before and after (x, y, yaw, v), which the particles are told."""
 
     footprints: Float[Tensor, "B 2 H W"]
     step: Float[Tensor, "B 4"]
+    states: Float[Tensor, "B 2 4"] | None = None
 
 
 def begin(
@@ -75,10 +77,14 @@ def predict(
 
 
 def advance(
-    network: Network, state: State, codes: Float[Tensor, "B S D"], remember: bool = True
+    network: Network,
+    state: State,
+    codes: Float[Tensor, "B S D"],
+    remember: bool = True,
+    ego: Float[Tensor, "B 2 4"] | None = None,
 ) -> tuple[State, Decoded]:
-    """The state one step on, and the frame that the codes lead to."""
-    decoded = network.tokenizer.decoder(codes, state.particles, state.scene, state.age)
+    """The state one step on, and the frame that the codes lead to; `ego` is `Action.states` of the step."""
+    decoded = network.tokenizer.decoder(codes, state.particles, state.scene, state.age, ego)
     past = state.past
     if remember:
         past = (*past, network.dynamics.remember(decoded.frame))[-network.preset.history :]
@@ -92,7 +98,7 @@ def imagine_step(
     steps that others follow."""
     logits = predict(network, state, anchor_of(state, network.preset), action, latent)
     codes = network.tokenizer.quantiser.likeliest(logits)
-    state, decoded = advance(network, state, codes, remember)
+    state, decoded = advance(network, state, codes, remember, action.states)
     return state, decoded, codes
 
 

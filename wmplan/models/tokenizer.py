@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wmplan.contracts import DYNAMIC_CHANNELS, STATIC_CHANNELS
+from wmplan.models.ego_features import EGO_PARTICLE_FEATURES, ego_features
 from wmplan.models.particles import Particles, pick, render, sample
 from wmplan.models.presets import Preset
 from wmplan.models.quantisers import Quantiser, quantiser_of
@@ -35,7 +36,7 @@ LOGIT_FLOOR = 0.001
 """Occupancies are kept this far from 0 and 1 before their logit is taken."""
 RESIDUAL_SCALE = 0.2
 """Slows the residual logits down: they learn noise sooner than anything that the particles cannot say."""
-PARTICLE_FEATURES = 22
+PARTICLE_FEATURES = 22 + EGO_PARTICLE_FEATURES
 BUSY = 0.5
 """A patch holds somebody where a cell has more occupancy than this."""
 
@@ -187,10 +188,18 @@ class Decoder(nn.Module):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, codes: Float[Tensor, "B S D"], particles: Particles, scene: SceneFeatures, age: int) -> Decoded:
-        """The frame half a second later; `age` is how many steps ago the particles were seeded."""
+    def forward(
+        self,
+        codes: Float[Tensor, "B S D"],
+        particles: Particles,
+        scene: SceneFeatures,
+        age: int,
+        ego: Float[Tensor, "B 2 4"] | None = None,
+    ) -> Decoded:
+        """The frame half a second later; `age` is how many steps ago the particles were seeded, `ego` is x, y, yaw, v
+        of the ego now and then (None: the particles are told nothing of it)."""
         field = self.field(codes, scene)
-        return self.drawn(field, particles.steered(*self.steering(field, particles, scene, age)))
+        return self.drawn(field, particles.steered(*self.steering(field, particles, scene, age, ego)))
 
     def field(self, codes: Float[Tensor, "B S D"], scene: SceneFeatures) -> Float[Tensor, "B F H2 W2"]:
         """What the codes and the scene say of each patch."""
@@ -215,7 +224,12 @@ class Decoder(nn.Module):
         return Decoded(moved, logits, (occupancy + change).clamp(0.0, 1.0), anchor[:, 2:])
 
     def steering(
-        self, field: Float[Tensor, "B F H2 W2"], particles: Particles, scene: SceneFeatures, age: int
+        self,
+        field: Float[Tensor, "B F H2 W2"],
+        particles: Particles,
+        scene: SceneFeatures,
+        age: int,
+        ego: Float[Tensor, "B 2 4"] | None = None,
     ) -> tuple[Float[Tensor, "B N 2"], Float[Tensor, "B N"]]:
         """Each particle's acceleration (m/s2) and how fast its body turns (rad/s)."""
         grid, velocity = self.preset.grid, particles.velocity
@@ -236,6 +250,9 @@ class Decoder(nn.Module):
                 inside[..., None].to(velocity.dtype),
                 particles.mass,
                 torch.full_like(speed, age / 6.0),
+                speed.new_zeros(*speed.shape[:2], EGO_PARTICLE_FEATURES)
+                if ego is None
+                else ego_features(particles.position, along, speed, ego),
             ],
             dim=-1,
         )

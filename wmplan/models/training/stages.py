@@ -42,7 +42,7 @@ def _tokenizer(network: Network, batch: Batch, settings: Settings, horizon: int,
     for t in range(horizon):
         truth, anchor = batch.frames[:, RASTER_HISTORY + t], anchor_of(state, preset)
         encoded = network.tokenizer.encoder.learn(truth[:, :4], anchor, state.scene)
-        state, decoded = advance(network, state, informed * encoded.codes, remember=False)
+        state, decoded = advance(network, state, informed * encoded.codes, False, batch.ego[:, t : t + 2])
         loss = frame_loss(decoded.logits, truth) + encoded.commitment
         loss = loss + settings.place_weight * particle_loss(
             state.particles, place[:, t + 1], told[:, t + 1], preset.grid
@@ -70,18 +70,19 @@ def _unrolled(
     probe = int(torch.randint(horizon, (1,), generator=generator))
     for t in range(horizon):
         truth, anchor = batch.frames[:, now + t + 1], anchor_of(state, preset)
-        action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t])
+        driven = batch.ego[:, first + t : first + t + 2]
+        action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t], driven)
         logits = predict(network, state, anchor, action, latent)
         if t == probe:  # keeps the tokenizer right on visited states, and gives the codes to predict there
             wanted = network.tokenizer.encoder.learn(truth[:, :4], anchor.detach(), state.scene)
-            _, rebuilt = advance(network, _detached(state), wanted.codes)
+            _, rebuilt = advance(network, _detached(state), wanted.codes, ego=driven)
             own = frame_loss(rebuilt.logits, truth) + wanted.commitment
             own = own + settings.place_weight * particle_loss(
                 rebuilt.particles, place[:, t + 1], told[:, t + 1], preset.grid
             )
             digits = quantiser.digits(wanted.raw.detach())
             total = total + 0.25 * own + settings.code_weight * code_loss(logits, digits, quantiser)
-        state, decoded = advance(network, state, quantiser.likeliest(logits))
+        state, decoded = advance(network, state, quantiser.likeliest(logits), ego=driven)
         loss = frame_loss(decoded.logits, truth)
         loss = loss + settings.place_weight * particle_loss(
             state.particles, place[:, t + 1], told[:, t + 1], preset.grid
