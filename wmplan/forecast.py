@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Float32, Float64, Int
+from jaxtyping import Bool, Float, Float32, Float64, Int
 from numpy import ndarray
 from torch import Tensor
 
@@ -27,10 +27,11 @@ from wmplan.randomness import NoiseBank
 from wmplan.raster import draw_dynamic
 from wmplan.scene import Scene
 from wmplan.statistics import Interval, bootstrap_mean, bootstrap_ratio, paired_bootstrap, paired_ratio_bootstrap
+from wmplan.statistics.precision import average_precisions
 
 CHANNELS = ("vehicle", "vru", "any")
 ECE_BINS = 15
-SCORES = ("iou", "soft_iou", "brier", "nll")
+SCORES = ("iou", "soft_iou", "auc_pr", "brier", "nll")
 _PRESENT = 0.05
 _LEAST = 1e-4
 """Probabilities are kept this far from 0 and 1 in the NLL: a single sure error costs 13 bits, not infinity."""
@@ -72,6 +73,8 @@ class SceneForecast:
     nll: Float64[ndarray, "C T"]
     """sum of bits"""
     cells: Float64[ndarray, "C T"]
+    auc_pr: Float64[ndarray, "C T"]
+    """area under the precision-recall curve over the observed cells; NaN where nothing is occupied in truth"""
     calibration: Calibration
 
 
@@ -112,9 +115,7 @@ def score_frames(
     observed = (truth[steps, 4] > 0.5).double()[None]
     p, y = p * observed, y * observed
     hard_p, hard_y = p > config.threshold, y > config.threshold
-    ever = _with_any(torch.cat([raster.history[-1:, :2], truth[:, :2]])).amax(1) > _PRESENT
-    around = torch.nn.functional.max_pool2d(ever.float()[:, None], 5, stride=1, padding=2)[:, 0].double()
-    counted = around[:, None] * observed
+    counted = dynamic_cells(raster, truth)[:, steps].double()
     q = p.clamp(_LEAST, 1.0 - _LEAST)
     bits = -(y * torch.log2(q) + (1.0 - y) * torch.log2(1.0 - q))
 
@@ -133,8 +134,16 @@ def score_frames(
         brier=total((p - y) ** 2 * counted),
         nll=total(bits * counted),
         cells=total(counted),
+        auc_pr=average_precisions(*(x.flatten(2).numpy() for x in (hard_y, p, (observed > 0.0).expand_as(p)))),
         calibration=_calibration(p[:2], y[:2], counted[:2].expand_as(p[:2])),
     )
+
+
+def dynamic_cells(raster: SceneRaster, truth: Float[Tensor, "T 5 H W"]) -> Bool[Tensor, "3 T H W"]:
+    """Cells, by channel, that are observed and where the log has or had something within two cells, at t0 or after."""
+    ever = _with_any(torch.cat([raster.history[-1:, :2], truth[:, :2]])).amax(1) > _PRESENT
+    around = torch.nn.functional.max_pool2d(ever.float()[:, None], 5, stride=1, padding=2)[:, 0] > 0.0
+    return around[:, None] & (truth[:, 4] > 0.5)[None]
 
 
 def box_constant_velocity(scene: Scene, grid: Grid, steps: int) -> Float32[Tensor, "T 2 H W"]:
@@ -175,6 +184,7 @@ def table(forecasts: Sequence[SceneForecast]) -> pd.DataFrame:
                         "soft_union": one.soft_union[c, t],
                         "soft_iou": _share(one.soft_intersection[c, t], one.soft_union[c, t]),
                         "cells": one.cells[c, t],
+                        "auc_pr": one.auc_pr[c, t],
                         "brier": _share(one.brier[c, t], one.cells[c, t]),
                         "nll": _share(one.nll[c, t], one.cells[c, t]),
                     }

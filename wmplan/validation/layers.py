@@ -9,16 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from numpy import ndarray
+from numpy.typing import ArrayLike
 
 from wmplan.statistics import Interval, Measure, bootstrap_mean, bootstrap_ratio
+from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, _draws, _percentiles
 from wmplan.validation.evidence import Evidence
 
+NOTHING = "no scene has a value"
 
+
+@runtime_checkable
 class OfScene(Protocol):
     """A row: what a layer found in one scene."""
 
@@ -71,7 +76,7 @@ def figure(metric: str, interval: Interval, count: int, gate: Gate | None = None
 
 def mean_of(
     metric: str,
-    values: Sequence[float] | Float[ndarray, "S"],
+    values: ArrayLike,
     rows: Sequence[OfScene],
     seed: int,
     gate: Gate | None = None,
@@ -84,8 +89,8 @@ def mean_of(
 
 def share_of(
     metric: str,
-    parts: Sequence[float] | Float[ndarray, "S"],
-    wholes: Sequence[float] | Float[ndarray, "S"],
+    parts: ArrayLike,
+    wholes: ArrayLike,
     rows: Sequence[OfScene],
     seed: int,
     gate: Gate | None = None,
@@ -99,3 +104,35 @@ def share_of(
 def groups_of(rows: Sequence[OfScene]) -> list[str]:
     """The group of each row."""
     return [row.group for row in rows]
+
+
+def statistic_of(
+    metric: str,
+    sums: Float[ndarray, "S N"],
+    of: Callable[[Float64[ndarray, "R N"]], Float64[ndarray, "R"]],
+    rows: Sequence[OfScene],
+    seed: int,
+    gate: Gate | None = None,
+) -> Measure:
+    """A statistic of sums over scenes: `of` gets one row a resample, the scenes' numbers summed."""
+    if not len(rows):
+        return figure(metric, Interval(math.nan, math.nan, math.nan, 0, NOTHING), 0, gate)
+    groups = np.unique(groups_of(rows), return_inverse=True)[1]
+    added = np.zeros((groups.max() + 1, sums.shape[1]))
+    np.add.at(added, groups, np.asarray(sums, dtype=np.float64))
+    interval = resampled(lambda counts: of(counts @ added), len(added), seed)
+    return figure(metric, interval, len(rows), gate)
+
+
+def resampled(of: Callable[[Float64[ndarray, "R G"]], Float64[ndarray, "R"]], groups: int, seed: int) -> Interval:
+    """Any statistic of how often each of the groups is drawn: `of` gets one row a resample, all ones for the value.
+
+    Resamples where it is NaN are left out.
+    """
+    value = float(of(np.ones((1, groups)))[0])
+    if math.isnan(value):
+        return Interval(value, math.nan, math.nan, groups, NOTHING)
+    if groups < 2:
+        return Interval(value, math.nan, math.nan, groups, "one scene: no interval")
+    found = np.concatenate([of(counts) for counts in _draws(groups, seed, RESAMPLES)])
+    return _percentiles(value, found[~np.isnan(found)], RESAMPLES, LEVEL, groups)
