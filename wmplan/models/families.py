@@ -14,6 +14,9 @@ from torch import nn
 
 from wmplan.errors import InputError
 from wmplan.models.ar import Autoregressive
+from wmplan.models.dit import DiffusionNetwork
+from wmplan.models.dit_model import Diffusion
+from wmplan.models.dit_options import DitOptions
 from wmplan.models.presets import Preset
 from wmplan.models.rollout import Network
 
@@ -30,8 +33,11 @@ class Family:
 
 FAMILIES = {
     family.name: family
-    for family in (Family("ar", lambda preset, config: Network(preset, config.get("quantiser", "")), Autoregressive),)
-}  # fmt: skip
+    for family in (
+        Family("ar", lambda preset, config: Network(preset, config.get("quantiser", "")), Autoregressive),
+        Family("dit", lambda preset, config: DiffusionNetwork(preset, DitOptions(**config["dit"])), Diffusion),
+    )
+}
 
 
 def family_of(name: str) -> Family:

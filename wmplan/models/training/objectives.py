@@ -12,9 +12,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from wmplan.errors import InputError
-from wmplan.models.training import stages
+from wmplan.models.training import dit_stages, stages
 from wmplan.models.training.calibrate import fit_gains
 from wmplan.models.training.data import Batch, Examples
+from wmplan.models.training.dit_calibrate import fit_spread
 from wmplan.models.training.measure import Forecast, forecast_ar
 from wmplan.models.training.settings import Settings
 
@@ -42,6 +43,7 @@ class Objective:
 
 OBJECTIVES = {
     "ar": Objective(stages.STAGES, (0.3, 0.05, 0.65), stages.stage_loss, fit_gains),
+    "dit": Objective(dit_stages.STAGES, dit_stages.SHARES, dit_stages.dit_loss, fit_spread),
 }
 
 

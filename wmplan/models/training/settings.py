@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
+
+from wmplan.models.dit_options import DitOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class Settings:
     """what the scene latent may know of the future for free, nats"""
     prior_share: float = 0.5
     """share of scenes whose latent is drawn from the prior in training, as it is when imagining"""
+
+    dit: DitOptions = field(default_factory=DitOptions)
+    """of family dit alone: what is denoised and how"""
 
     def __post_init__(self) -> None:
         if self.steps and (min(self.steps) < 0 or not any(self.steps)):

@@ -1,0 +1,95 @@
+"""Whether samples spread as the truth does: per dimension, on held-out training groups, and what to do about it.
+
+Few steps and a predicted mean give latents that vary too little, a sampler that amplifies its own errors gives latents
+that vary too much; neither shows in a picture at once. An affine map per dimension takes the latter back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from wmplan.contracts import RASTER_HISTORY
+from wmplan.models.dit import DiffusionNetwork, near_traffic
+from wmplan.models.dit_sampler import frame_noise
+from wmplan.models.rollout import Action, anchor_of, ego_steps
+from wmplan.models.training.data import Examples
+from wmplan.models.training.settings import Settings
+from wmplan.randomness import NoiseBank, fold_in
+
+BAND = (0.8, 1.25)
+"""Ratios of standard deviations outside of which the sampler, not chance, is at fault: alarm."""
+MOST_GAIN = 1.25
+"""Samples are spread at most so much: beyond, spreading enlarges what the model does not know."""
+MOST_SCENES = 128
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Spread:
+    """`ratio` of sampled to true standard deviation before any correction; `gain` and `shift` take samples to the
+    truth's mean, and to its standard deviation where a gain up to `MOST_GAIN` can."""
+
+    ratio: Float[Tensor, "L"]
+    gain: Float[Tensor, "L"]
+    shift: Float[Tensor, "L"]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether any ratio is outside the band."""
+        return bool(((self.ratio < BAND[0]) | (self.ratio > BAND[1])).any())
+
+
+def spread_of(sampled: Float[Tensor, "N L"], true: Float[Tensor, "R L"]) -> Spread:
+    """How sampled latents spread beside true ones of the same patches."""
+    least = 1e-6
+    ratio = sampled.std(0).clamp(min=least) / true.std(0).clamp(min=least)
+    gain = (1.0 / ratio).clamp(max=MOST_GAIN)
+    return Spread(ratio, gain, true.mean(0) - gain * sampled.mean(0))
+
+
+@torch.no_grad()
+def true_and_sampled(
+    network: DiffusionNetwork, examples: Examples, horizon: int, samples: int = 2
+) -> tuple[Float[Tensor, "R L"], Float[Tensor, "N L"]]:
+    """Latents near traffic, the encoder's and the sampler's, one step on from true states; uncorrected."""
+    options, preset = network.options, network.preset
+    raw = replace(options, calibrated=False)
+    true, drawn = [], []
+    for first in range(0, len(examples), BATCH):
+        rows = np.arange(first, min(first + BATCH, len(examples)))
+        batch = examples.batch(rows)
+        for ahead in sorted({0, horizon // 2}):
+            now = RASTER_HISTORY - 1 + ahead
+            state = network.begin(batch.static, batch.frames[:, ahead : now + 1])
+            anchor = anchor_of(state, preset)
+            action = Action(batch.footprints[:, ahead : ahead + 2], ego_steps(batch.ego[:, ahead : ahead + 2])[:, 0])
+            near = near_traffic(anchor, preset.patch)
+            true.append(network.encode(batch.frames[:, now + 1, :4], anchor, state.scene)[near])
+            for m in range(samples):
+                seeds = [fold_in(0, examples.scene_ids[i], "spread") for i in rows]
+                noise = torch.cat([frame_noise(NoiseBank(s, 1, m), ahead, network.latent_shape) for s in seeds])
+                drawn.append(network.sample(state, anchor, action, noise, raw)[near])
+    return torch.cat(true), torch.cat(drawn)
+
+
+def fit_spread(network: DiffusionNetwork, examples: Examples, settings: Settings) -> dict[str, Any]:
+    """Sets the network's shift and gain; what was found, for the card."""
+    if len(examples) > MOST_SCENES:
+        examples = examples.select(np.unique(np.linspace(0, len(examples) - 1, MOST_SCENES).astype(int)))
+    network.eval()
+    true, sampled = true_and_sampled(network, examples, settings.horizon)
+    spread = spread_of(sampled, true)
+    network.gain.copy_(spread.gain)
+    network.shift.copy_(spread.shift)
+    return {
+        "std_ratio": [round(x, 4) for x in spread.ratio.tolist()],
+        "std_ratio_alarm": f"outside {list(BAND)}" if spread.alarm else "none",
+        "gain": [round(x, 4) for x in spread.gain.tolist()],
+        "shift": [round(x, 4) for x in spread.shift.tolist()],
+    }
