@@ -14,10 +14,13 @@ from torch import nn
 
 from wmplan.errors import InputError
 from wmplan.models.ar import Autoregressive
+from wmplan.models.direct import DirectNetwork
 from wmplan.models.dit import DiffusionNetwork
 from wmplan.models.dit_model import Diffusion
 from wmplan.models.dit_options import DitOptions
+from wmplan.models.jump import JumpNetwork
 from wmplan.models.presets import Preset
+from wmplan.models.regression_model import Regression
 from wmplan.models.rollout import Network
 
 
@@ -31,10 +34,16 @@ class Family:
     model: Callable[[Any, str, int], Any]
 
 
+def _regression(name: str) -> Callable[[Any, str, int], Any]:
+    return lambda network, digest, horizon: Regression(network, digest, horizon, name)
+
+
 FAMILIES = {
     family.name: family
     for family in (
         Family("ar", lambda preset, config: Network(preset, config.get("quantiser", "")), Autoregressive),
+        Family("direct", lambda preset, config: DirectNetwork(preset, config["horizon"]), _regression("direct")),
+        Family("jump", lambda preset, config: JumpNetwork(preset, config["jump_span"]), _regression("jump")),
         Family("dit", lambda preset, config: DiffusionNetwork(preset, DitOptions(**config["dit"])), Diffusion),
     )
 }

@@ -20,6 +20,7 @@ from wmplan.models.training.settings import Settings
 from wmplan.randomness import fold_in
 
 GAINS = (0.0, 0.5, 1.0)
+MOST_SCENES = 200
 LEAST_GAIN = 5e-4
 """A gain replaces another only if it improves the mean IoU by this."""
 
@@ -41,7 +42,7 @@ def fit_gains(network: Network, examples: Examples, settings: Settings) -> dict[
     return {"gains": network.tokenizer.decoder.gains.tolist()}
 
 
-def calibrate(network: Network, examples: Examples, horizon: int, most: int = 200) -> float:
+def calibrate(network: Network, examples: Examples, horizon: int, most: int = MOST_SCENES) -> float:
     """The mean IoU over all horizons after each gain, in turn, was set to the best of `GAINS`."""
     if len(examples) > most:
         examples = examples.select(np.unique(np.linspace(0, len(examples) - 1, most).astype(int)))

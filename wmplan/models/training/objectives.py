@@ -12,10 +12,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from wmplan.errors import InputError
-from wmplan.models.training import dit_stages, stages
+from wmplan.models.training import direct_stages, dit_stages, jump_stages, stages
 from wmplan.models.training.calibrate import fit_gains
 from wmplan.models.training.data import Batch, Examples
-from wmplan.models.training.dit_calibrate import fit_spread
+from wmplan.models.training.dit_calibrate import fit_dit, forecast_dit
 from wmplan.models.training.measure import Forecast, forecast_ar
 from wmplan.models.training.settings import Settings
 
@@ -43,7 +43,22 @@ class Objective:
 
 OBJECTIVES = {
     "ar": Objective(stages.STAGES, (0.3, 0.05, 0.65), stages.stage_loss, fit_gains),
-    "dit": Objective(dit_stages.STAGES, dit_stages.SHARES, dit_stages.dit_loss, fit_spread),
+    "direct": Objective(
+        direct_stages.STAGES,
+        direct_stages.SHARES,
+        direct_stages.direct_loss,
+        direct_stages.fit_regression_gains,
+        direct_stages.forecast_regression,
+    ),
+    "jump": Objective(
+        jump_stages.STAGES,
+        jump_stages.SHARES,
+        jump_stages.jump_loss,
+        direct_stages.fit_regression_gains,
+        direct_stages.forecast_regression,
+        jump_stages.motion_weights,
+    ),
+    "dit": Objective(dit_stages.STAGES, dit_stages.SHARES, dit_stages.dit_loss, fit_dit, forecast_dit),
 }
 
 

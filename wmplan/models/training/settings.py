@@ -15,7 +15,7 @@ class Settings:
     """How a network is trained. Equal settings on equal data give equal weights where budgets are in steps."""
 
     family: str = "ar"
-    """family of the model: ar"""
+    """family of the model: ar, direct, dit, jump"""
     preset: str = "nano"
     """size of the model: nano"""
     quantiser: str = ""
@@ -56,6 +56,8 @@ class Settings:
     """what the scene latent may know of the future for free, nats"""
     prior_share: float = 0.5
     """share of scenes whose latent is drawn from the prior in training, as it is when imagining"""
+    jump_span: int = 2
+    """of family jump alone: steps of 0.5 s in a jump, 1 or more; the horizon is a multiple of it"""
 
     dit: DitOptions = field(default_factory=DitOptions)
     """of family dit alone: what is denoised and how"""
@@ -67,6 +69,10 @@ class Settings:
             raise ValueError(f"Settings.minutes is {self.minutes}, expected above 0")
         if self.shares and (min(self.shares) < 0 or not np.isclose(sum(self.shares), 1.0)):
             raise ValueError(f"Settings.shares is {self.shares}, expected shares that sum to 1")
+        if self.family == "jump" and (self.jump_span < 1 or self.horizon % self.jump_span):
+            raise ValueError(
+                f"Settings.jump_span is {self.jump_span}, expected a divisor of the horizon {self.horizon}"
+            )
         for name, low in (("batch", 1), ("horizon", 1), ("threads", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"Settings.{name} is {getattr(self, name)}, expected at least {low}")
