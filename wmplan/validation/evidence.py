@@ -7,6 +7,7 @@ Every layer of the instrument reads an `Evidence` and nothing else, so that a mo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from wmplan.raster import STRIDE, rasterize, rasterize_future
 from wmplan.scene import STEP_S, Future, Scene, Tracks
 from wmplan.scores import with_present
 from wmplan.start import start_of
+from wmplan.validation.traces import Traces, trace
 
 ORACLE = "oracle"
 
@@ -41,6 +43,11 @@ class Observed:
     plan: Plans
     truth: Float[Tensor, "T 5 H W"]
     road_users: Tracks
+
+    @cached_property
+    def traces(self) -> Traces:
+        """The true road users as they are read from the drawn truth."""
+        return trace(self.raster.history[-1], self.truth[:, :2], self.truth[:, 2:4], self.raster.grid)
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,14 @@ class Evidence:
     def mean(self) -> Float[Tensor, "T 2 H W"]:
         """The forecast: the mean over the samples."""
         return self.occupancy.mean(0)
+
+    @cached_property
+    def traces(self) -> tuple[Traces, ...]:
+        """The imagined road users of each sample, read in the same way as the true ones."""
+        if self.model == ORACLE:
+            return (self.observed.traces,)
+        frames = zip(self.occupancy, self.velocity)
+        return tuple(trace(self.raster.history[-1], *pair, self.grid) for pair in frames)
 
     @property
     def seconds(self) -> tuple[float, ...]:

@@ -38,15 +38,21 @@ def features(
     planes = torch.cat([occupancy, moving], dim=1).to(torch.float32)
     pooled = []
     for s, scale in enumerate(SCALES_M):
-        sigma = scale / cell_m
-        edges = _edges(planes, sigma)  # B C D H W
-        pooled += [edges, _smooth(planes, sigma).abs()]
+        coarse, cell = _coarser(planes, cell_m, scale)
+        edges = _edges(coarse, scale / cell)
+        pooled += [edges.flatten(1, 2), _smooth(coarse, scale / cell).abs()]
         first = edges[:, :2].flatten(1, 2)
         for wider in SCALES_M[s + 1 :]:
-            pooled.append(_edges(first, wider / cell_m).mean(2))
-    flat = [_pool(part.flatten(1, -3)) for part in pooled]
+            again, wide_cell = _coarser(first, cell, wider)
+            pooled.append(_edges(again, wider / wide_cell).mean(2))
     # Square roots, so that a full street does not drown what a single car looks like.
-    return GAIN * torch.cat(flat, dim=1).double().sqrt().numpy()
+    return GAIN * torch.cat([_pool(part) for part in pooled], dim=1).double().sqrt().numpy()
+
+
+def _coarser(planes: Float[Tensor, "B C H W"], cell_m: float, scale_m: float) -> tuple[Tensor, float]:
+    """Planes averaged onto cells of half the scale, where they are finer; and the size of those cells."""
+    factor = max(1, int(scale_m / (2.0 * cell_m)))
+    return F.avg_pool2d(planes, factor), factor * cell_m
 
 
 def _edges(planes: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C D H W"]:
