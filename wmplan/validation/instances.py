@@ -73,9 +73,9 @@ class Followed:
     """N instances followed through T frames. `position[:, 0]` is where they began; where an instance is not `seen`,
     its position is where its last velocity would have led."""
 
-    position: Float64[ndarray, "N T+1 2"]
-    velocity: Float64[ndarray, "N T+1 2"]
-    seen: Bool[ndarray, "N T+1"]
+    position: Float64[ndarray, "N S 2"]
+    velocity: Float64[ndarray, "N S 2"]
+    seen: Bool[ndarray, "N S"]
 
 
 def read(

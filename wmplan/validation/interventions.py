@@ -7,8 +7,8 @@ logged future repeated for every plan is its floor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,8 +33,9 @@ FIND_M = 2.5
 """A road user is the instance whose centroid at t0 lies nearest, at most so far from its own place at t0."""
 INSIDE_M = 1.0
 """Road users count while their centres are at least so far inside the window."""
-PATH_STEPS = 50
-"""The logged path that the plans follow is that of the first 5 s, or of the horizon where the log ends earlier."""
+HORIZON_STEPS, PATH_STEPS = 30, 50
+"""Reactions are read 3 s after t0. The logged path that the plans follow is that of the first 5 s, or of 3 s where the
+log ends earlier."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,15 @@ class Acted:
     plans: Plans
     grid: Grid
     kind: Int[ndarray, "A"]
-    place: Float64[ndarray, "K T+1 A 2"]
-    inside: Bool[ndarray, "K T+1 A"]
+    place: Float64[ndarray, "K S A 2"]
+    inside: Bool[ndarray, "K S A"]
     frames: Float32[Tensor, "K T 4 H W"]
+
+    def select(self, plans: Sequence[int]) -> Acted:
+        """The same of these plans, in this order."""
+        rows = np.asarray(plans, dtype=int)
+        chosen = self.plans.select(rows)
+        return Acted(chosen, self.grid, self.kind, self.place[rows], self.inside[rows], self.frames[rows])
 
     def imagined(self) -> Imagined:
         """The truth as a perfect model would imagine it, one sample."""
@@ -59,6 +66,26 @@ class Acted:
     def blind(self) -> Imagined:
         """The future of the first plan for every plan: what a model knows that does not look at the action."""
         return as_imagined(self.frames[:1].expand_as(self.frames), self.grid)
+
+
+@dataclass(frozen=True)
+class Futures:
+    """The N instances of t0 in every imagined future: place (m) at t0 and each step, whether they were seen there."""
+
+    place: Float64[ndarray, "K M N S 2"]
+    seen: Bool[ndarray, "K M N S"]
+
+    def at(self, instances: Int[ndarray, "A"], step: int) -> tuple[Float64[ndarray, "K M A 2"], Bool[ndarray, "K M A"]]:
+        """Place and whether it was seen of these instances at a step; an instance of -1 is nowhere."""
+        if not self.place.shape[2]:
+            shape = (*self.place.shape[:2], len(instances))
+            return np.full((*shape, 2), np.nan), np.zeros(shape, dtype=bool)
+        return self.place[:, :, instances, step], self.seen[:, :, instances, step] & (instances >= 0)
+
+    def select(self, plans: Sequence[int]) -> Futures:
+        """Those of these plans, in this order."""
+        rows = np.asarray(plans, dtype=int)
+        return Futures(self.place[rows], self.seen[rows])
 
 
 @dataclass(frozen=True)
@@ -71,34 +98,12 @@ class Probed:
     first: Instances
     acted: Acted
 
-
-def probe(
-    scene: Scene,
-    future: Future,
-    grid: Grid,
-    horizon_steps: int = 30,
-    accels: Sequence[float] = ACCELS_MPS2,
-    drivers: Shift = ORIGINAL,
-    how: ReadOut = READ_OUT,
-) -> Probed:
-    """The scene with everything that do(a) truly leads to; `drivers` may be another population than the log's.
-
-    Raises:
-        InputError: the log does not show the ego for the horizon, or the scene cannot become a road.
-    """
-    start = start_of(scene)
-    found = executed(scene, future, start, max(PATH_STEPS, horizon_steps))
-    if found.plan is None:
-        found = executed(scene, future, start, horizon_steps)
-    if found.plan is None:
-        raise InputError(f"scene {scene.scene_id}: {found.reason}, expected {horizon_steps * STEP_S:g} s of the ego")
-    plans = interventions(found.plan, accels, horizon_steps)
-    raster = rasterize(scene, grid)
-    acted = act(live(scene, future, drivers=drivers), plans, grid)
-    return Probed(scene.scene_id, scene.group, raster, present(raster, how), acted)
+    def only(self, plans: Sequence[int]) -> Probed:
+        """The same with these plans alone, in this order."""
+        return replace(self, acted=self.acted.select(plans))
 
 
-def interventions(logged: Plans, accels: Sequence[float] = ACCELS_MPS2, horizon_steps: int = 30) -> Plans:
+def interventions(logged: Plans, accels: Sequence[float] = ACCELS_MPS2, horizon_steps: int = HORIZON_STEPS) -> Plans:
     """The logged plan (one row), then do(a) for each acceleration: held until the ego stands, along the logged path.
 
     The curvature is that which the log has at the same place of its path; beyond the end of the path it is 0. The
@@ -120,6 +125,33 @@ def interventions(logged: Plans, accels: Sequence[float] = ACCELS_MPS2, horizon_
             curvature = np.interp(place, along[moving], logged.controls[0, moving, 1])
             controls[row, :, 1] = np.where(place <= along[-1], curvature, 0.0)
     return Plans.from_controls(controls, speed)
+
+
+def probe(
+    scene: Scene,
+    future: Future,
+    grid: Grid,
+    plans_of: Callable[[Plans], Plans] = interventions,
+    drivers: Shift = ORIGINAL,
+    how: ReadOut = READ_OUT,
+) -> Probed:
+    """The scene with everything that the plans truly lead to; `drivers` may be another population than the log's.
+
+    `plans_of` makes the plans of the logged one, which it keeps in row 0; it gets as much of that as the log shows, at
+    least `HORIZON_STEPS`.
+
+    Raises:
+        InputError: the log does not show the ego for the horizon, or the scene cannot become a road.
+    """
+    start = start_of(scene)
+    found = executed(scene, future, start, PATH_STEPS)
+    if found.plan is None:
+        found = executed(scene, future, start, HORIZON_STEPS)
+    if found.plan is None:
+        raise InputError(f"scene {scene.scene_id}: {found.reason}, expected {HORIZON_STEPS * STEP_S:g} s of the ego")
+    raster = rasterize(scene, grid)
+    acted = act(live(scene, future, drivers=drivers), plans_of(found.plan), grid)
+    return Probed(scene.scene_id, scene.group, raster, present(raster, how), acted)
 
 
 def act(alive: LiveScene, plans: Plans, grid: Grid) -> Acted:
@@ -171,26 +203,26 @@ def find(acted: Acted, first: Instances) -> Int[ndarray, "A"]:
     return found
 
 
-def read_futures(
-    imagined: Imagined, first: Instances, steps: int | None = None, how: ReadOut = READ_OUT
-) -> list[list[Followed]]:
-    """The instances of t0, followed through every imagined future: by candidate and sample.
+def read_futures(imagined: Imagined, first: Instances, how: ReadOut = READ_OUT) -> Futures:
+    """The instances of t0, followed through every imagined future.
 
     Futures that are the same (a model that does not look at the action) are read once.
     """
-    count = imagined.occupancy.shape[2] if steps is None else steps
     known: list[list[Followed]] = []
     for k in range(len(imagined.occupancy)):
-        if k and torch.equal(imagined.occupancy[k], imagined.occupancy[0]) and _same_velocity(imagined, k):
+        if k and _same(imagined, k, 0):
             known.append(known[0])
             continue
         samples = []
         for m in range(imagined.occupancy.shape[1]):
             occupancy, velocity = imagined.occupancy[k, m].numpy(), imagined.velocity[k, m].numpy()
-            frames = [read(occupancy[t], velocity[t], imagined.grid, how) for t in range(count)]
+            frames = [read(occupancy[t], velocity[t], imagined.grid, how) for t in range(len(occupancy))]
             samples.append(follow(first, frames, how))
         known.append(samples)
-    return known
+    return Futures(
+        np.stack([[one.position for one in samples] for samples in known]),
+        np.stack([[one.seen for one in samples] for samples in known]),
+    )
 
 
 def as_imagined(frames: Float[Tensor, "K T 4 H W"], grid: Grid) -> Imagined:
@@ -208,5 +240,6 @@ def _within(place: Float64[ndarray, "*B 2"], grid: Grid) -> Bool[ndarray, "*B"]:
     return ahead & (y >= INSIDE_M) & (y <= grid.rows * grid.cell - INSIDE_M)
 
 
-def _same_velocity(imagined: Imagined, k: int) -> bool:
-    return torch.equal(imagined.velocity[k], imagined.velocity[0])
+def _same(imagined: Imagined, k: int, other: int) -> bool:
+    pairs = ((part[k], part[other]) for part in (imagined.occupancy, imagined.velocity))
+    return all(torch.equal(one, two) for one, two in pairs)

@@ -21,10 +21,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 from numpy import ndarray
 
-from wmplan.contracts import Imagined
 from wmplan.statistics import Measure, spearman
-from wmplan.validation.instances import READ_OUT, ReadOut
-from wmplan.validation.interventions import Probed, find, read_futures
+from wmplan.validation.interventions import Futures, Probed, find
 from wmplan.validation.layers import Gate, mean_of, share_of, statistic_of
 
 CAUSAL_M = 0.8
@@ -61,7 +59,12 @@ class SceneReaction:
         sizes: Float64[ndarray, "A"] = np.nan_to_num(np.linalg.norm(self.true, axis=-1)).max(axis=1, initial=0.0)
         return sizes
 
-    def along(self, rows: Int[ndarray, "N"]) -> tuple[Float64[ndarray, "N K-1"], Float64[ndarray, "N K-1"]]:
+    @property
+    def causal(self) -> Bool[ndarray, "A"]:
+        """Who truly reacts."""
+        return self.size > CAUSAL_M
+
+    def along(self, rows: Int[ndarray, "N"]) -> tuple[Float64[ndarray, "N P"], Float64[ndarray, "N P"]]:
         """True and imagined reactions of these road users along their largest true one, reference left out."""
         true, imagined = self.true[rows], self.imagined[rows]
         largest = np.nan_to_num(np.linalg.norm(true, axis=-1)).argmax(axis=1)
@@ -70,19 +73,16 @@ class SceneReaction:
         return (true @ unit[..., None])[:, 1:, 0], (imagined @ unit[..., None])[:, 1:, 0]
 
 
-def react(model: str, imagined: Imagined, probed: Probed, step: int = 6, how: ReadOut = READ_OUT) -> SceneReaction:
+def react(model: str, futures: Futures, probed: Probed, step: int = 6) -> SceneReaction:
     """The reactions of one scene as this model imagines them, read at imagined step `step`, beside the true ones.
 
-    `imagined` are the futures of the probe's plans. Reactions are means over the imagined samples in which the road
-    user was followed.
+    `futures` are those of the probe's plans. Reactions are means over the imagined samples in which the road user was
+    followed.
     """
-    acted, first = probed.acted, probed.first
+    acted = probed.acted
     users = np.flatnonzero(acted.inside[0, 0])
-    found = find(acted, first)[users]
-    futures = read_futures(imagined, first, step, how)
-    place = np.stack([[one.position[found, step] for one in samples] for samples in futures])  # K M A 2
-    seen = np.stack([[one.seen[found, step] for one in samples] for samples in futures])  # K M A
-    known = (found >= 0) & seen
+    found = find(acted, probed.first)[users]
+    place, known = futures.at(found, step)  # K M A 2
 
     true_place = np.moveaxis(acted.place[:, step][:, users], 0, 1)  # A K 2
     there = acted.inside[:, step][:, users].T
@@ -105,10 +105,10 @@ def react(model: str, imagined: Imagined, probed: Probed, step: int = 6, how: Re
 
 def summarise(rows: Sequence[SceneReaction], seed: int) -> list[Measure]:
     """The figures of one model over scenes. Coverage is the share of (road user, plan) that the read-out followed."""
-    causal = [np.flatnonzero(row.size > CAUSAL_M) for row in rows]
+    causal = [np.flatnonzero(row.causal) for row in rows]
     still = [np.flatnonzero((row.size < STILL_M) & np.isfinite(row.true[:, :, 0]).all(1)) for row in rows]
     along = [row.along(who) for row, who in zip(rows, causal)]
-    followed = [(np.isfinite(imagined[np.isfinite(true)]).sum(), np.isfinite(true).sum()) for true, imagined in along]
+    followed = [(float(np.isfinite(i[np.isfinite(t)]).sum()), float(np.isfinite(t).sum())) for t, i in along]
     measures = [share_of("reaction coverage", *_columns(followed), rows, seed)]
     for counted in ("tracked", "all"):
         pairs = [_pairs(true, imagined, counted == "all") for true, imagined in along]
@@ -139,7 +139,7 @@ def slope_over_ceiling(rows: Sequence[SceneReaction], ceiling: Sequence[SceneRea
         raise ValueError("slope_over_ceiling: the ceiling is of other scenes, expected the same in the same order")
     sums = []
     for row, best in zip(rows, ceiling):
-        who = np.flatnonzero(row.size > CAUSAL_M)
+        who = np.flatnonzero(row.causal)
         sums.append([_slope(*_pairs(*one.along(who), True))[0] for one in (row, best)])
     return statistic_of(
         "reaction slope over the ceiling's", np.array(sums).reshape(-1, 2), _quotient, rows, seed, CEILING
