@@ -30,15 +30,17 @@ Planner = Optimizer | Policy
 
 
 def model_spec(name: str) -> str:
-    """What `wmplan.models.load_model` takes for this name: a registered name or the folder of a checkpoint.
+    """What `wmplan.models.load_model` takes for this name: a registered name, the folder of a checkpoint, or several.
 
     Raises:
         InputError: neither a registered name, nor a shipped checkpoint, nor a folder.
     """
-    from wmplan.models import MODELS
+    from wmplan.models import ENSEMBLE, MODELS, members_of
 
     if name in MODELS:
         return name
+    if members := members_of(name):
+        return ENSEMBLE + ",".join(map(model_spec, members))
     for folder in (SHIPPED / name, Path(name)):
         if folder.is_dir() and name:
             return str(folder.resolve())
@@ -65,16 +67,17 @@ def build_model(spec: str, horizon_s: float) -> WorldModel:
 
 
 def build_composite(spec: str, horizon_s: float, weights: CostWeights, risk: RiskConfig = AVERAGED) -> Composite:
-    """All critics of the model: with support and probe where they were fitted beside it, without them for a baseline.
+    """All critics of the model: with support and probe where they were fitted beside it, which they are not beside a
+    baseline or an ensemble.
 
     Raises:
         InputError: a checkpoint without its fitted critics, or with damaged ones.
     """
     from critics import Composite, TaskConfig, TaskCritic, VistaCritic, default_critics
-    from wmplan.models import MODELS
+    from wmplan.models import MODELS, members_of
 
     task = TaskConfig(horizon=round(horizon_s / IMAGINED_STEP_S), risk=risk)
-    if spec in MODELS:
+    if spec in MODELS or members_of(spec):
         return Composite([TaskCritic(task), VistaCritic()], weights)
     return default_critics(Path(spec), weights, task)
 
@@ -188,7 +191,11 @@ def _processor() -> str:
 
 
 def trained_groups(spec: str) -> frozenset[str]:
-    """Groups of logs that the model was trained on, by its card; none for a baseline."""
+    """Groups of logs that the model was trained on, by its card; none for a baseline, all members' for an ensemble."""
+    from wmplan.models import members_of
+
+    if members := members_of(spec):
+        return frozenset[str]().union(*map(trained_groups, members))
     card = _card(spec)
     return frozenset() if card is None else frozenset(card.groups)
 
@@ -205,10 +212,10 @@ def forecast_cleared(spec: str) -> bool | None:
 
 
 def _card(spec: str) -> Card | None:
-    from wmplan.models import MODELS
+    from wmplan.models import MODELS, members_of
     from wmplan.models.checkpoint import read_card
 
-    return None if spec in MODELS else read_card(Path(spec))
+    return None if spec in MODELS or members_of(spec) else read_card(Path(spec))
 
 
 def _settings(name: str, kind: type, settings: tuple[str, ...]) -> dict[str, Any]:

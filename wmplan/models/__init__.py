@@ -1,6 +1,7 @@
 """World models behind one Protocol: baselines by name, learned models from checkpoint folders.
 
-`MODELS` maps a name to what builds the model for a grid and a horizon; `load_model` takes a name or a folder.
+`MODELS` maps a name to what builds the model for a grid and a horizon; `load_model` takes a name, a folder, or several
+of them as an ensemble (`ensemble:models/one,models/other,cv`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,33 @@ MODELS: dict[str, Callable[[Grid, int], WorldModel]] = {
 """Models that need no checkpoint: name -> `build(grid, horizon)`."""
 
 
-def load_model(spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6) -> WorldModel:
-    """The model called `spec`, or the learned one in the checkpoint folder `spec`.
+ENSEMBLE = "ensemble:"
+"""What the name of an ensemble begins with; its members follow, divided by commas."""
 
-    `grid` and `horizon` shape the baselines; a checkpoint brings its own.
+
+def members_of(spec: str | Path) -> tuple[str, ...]:
+    """The members that an ensemble's name lists; none if it is not the name of one."""
+    text = str(spec)
+    return tuple(part.strip() for part in text.removeprefix(ENSEMBLE).split(",")) if text.startswith(ENSEMBLE) else ()
+
+
+def load_model(spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6) -> WorldModel:
+    """The model called `spec`, or the learned one in the checkpoint folder `spec`, or the ensemble of those it lists.
+
+    `grid` and `horizon` shape the baselines; a checkpoint brings its own, and its grid to the baselines that are in an
+    ensemble with it.
 
     Raises:
-        InputError: if `spec` is neither a registered name nor a folder with a readable checkpoint.
+        InputError: if `spec` is neither a registered name nor a folder with a readable checkpoint, nor an ensemble of
+            such models on one raster.
     """
+    if listed := members_of(spec):
+        from wmplan.models.ensemble import Ensemble
+
+        learned = {name: load_model(name) for name in listed if name not in MODELS}
+        shared = next((model.grid for model in learned.values()), grid)
+        members = [learned[name] if name in learned else MODELS[name](shared, horizon) for name in listed]
+        return cast(WorldModel, Ensemble(members))
     if str(spec) in MODELS:
         return MODELS[str(spec)](grid, horizon)
     if not Path(spec).is_dir():
@@ -37,4 +57,4 @@ def load_model(spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6) -
     return cast(WorldModel, load(Path(spec)))  # its attributes are read-only, which a Protocol's plain ones forbid
 
 
-__all__ = ["MODELS", "ConstantVelocity", "Persistence", "load_model"]
+__all__ = ["ENSEMBLE", "MODELS", "ConstantVelocity", "Persistence", "load_model", "members_of"]
