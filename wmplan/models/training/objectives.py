@@ -15,7 +15,7 @@ from wmplan.errors import InputError
 from wmplan.models.training import direct_stages, dit_stages, jump_stages, stages
 from wmplan.models.training.calibrate import fit_gains
 from wmplan.models.training.data import Batch, Examples
-from wmplan.models.training.dit_calibrate import fit_dit, forecast_dit
+from wmplan.models.training.dit_calibrate import fit_spread
 from wmplan.models.training.measure import Forecast, forecast_ar
 from wmplan.models.training.settings import Settings
 
@@ -58,7 +58,7 @@ OBJECTIVES = {
         direct_stages.forecast_regression,
         jump_stages.motion_weights,
     ),
-    "dit": Objective(dit_stages.STAGES, dit_stages.SHARES, dit_stages.dit_loss, fit_dit, forecast_dit),
+    "dit": Objective(dit_stages.STAGES, dit_stages.SHARES, dit_stages.dit_loss, fit_spread),
 }
 
 
