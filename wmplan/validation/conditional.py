@@ -61,11 +61,11 @@ def divergence(p: Float64[ndarray, "*B V"], q: Float64[ndarray, "*B V"]) -> Floa
         p, q = p / totals[0], q / totals[1]
     middle = 0.5 * (p + q)
 
-    def bits(x: ndarray) -> ndarray:
+    def bits(x: ndarray) -> ndarray | np.float64:
         logs = np.log2(np.where(x > 0.0, x, 1.0)) - np.log2(np.where(middle > 0.0, middle, 1.0))
         return np.where(np.isnan(x), np.nan, np.where(x > 0.0, x, 0.0) * logs).sum(-1)
 
-    return 0.5 * (bits(p) + bits(q))
+    return np.asarray(0.5 * (bits(p) + bits(q)))
 
 
 def _cells(sums: Float64[ndarray, "R N"]) -> tuple[Float64[ndarray, "R C"], ndarray]:
