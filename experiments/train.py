@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
+from experiments.counterfactuals import CounterfactualConfig, counterfactual_examples
 from experiments.progress import say, track
 from wmplan.errors import InputError
 from wmplan.models.checkpoint import save
@@ -20,6 +22,7 @@ from wmplan.models.model_card import Card, Row, rows_of
 from wmplan.models.presets import preset_of
 from wmplan.models.training import Examples, Progress, Settings, held_out, measure
 from wmplan.models.training import train as fit
+from wmplan.models.training.data import MARK
 from wmplan.models.training.objectives import objective_of
 from wmplan.randomness import fold_in
 from wmplan.scene import Future, Scene
@@ -46,6 +49,7 @@ class TrainConfig:
     """share of the training groups kept out of the training, on which the decoder's gains are fitted"""
     note: str = ""
     """a line for the model card"""
+    counterfactuals: CounterfactualConfig = field(default_factory=CounterfactualConfig)
     settings: Settings = field(default_factory=Settings)
 
 
@@ -59,6 +63,8 @@ def train(config: TrainConfig) -> Path:
     store, out = SceneStore.open(config.store), Path(config.out)
     index = store.index()
     examples = _examples(store, config, "train", config.most_scenes)
+    if config.counterfactuals.source:
+        examples = Examples.concatenate([examples, _counterfactuals(index, config)])
     examples, apart = held_out(examples, config.held_out, config.settings.seed)
     with _bar() as show:
         network, curve = fit(examples, config.settings, out, show)
@@ -75,6 +81,8 @@ def train(config: TrainConfig) -> Path:
         "datasets": ", ".join(sorted(set(index.loc[index["split"] == "train", "dataset"]))),
         "scenes": len(examples),
         "scenes_held_out": len(apart) if apart else 0,
+        "counterfactuals": sum(MARK in name for name in examples.scene_ids),
+        "counterfactuals_source": config.counterfactuals.source,
     } | fitted
     settings = asdict(config.settings)
     card = Card(
@@ -117,6 +125,14 @@ def _examples(store: SceneStore, config: TrainConfig, split: str, most: int) -> 
                 yield scene, future
 
     return Examples.build(track(pairs(), f"reading {split} scenes", len(wanted)), preset.grid, config.settings.horizon)
+
+
+def _counterfactuals(index: pd.DataFrame, config: TrainConfig) -> Examples:
+    """Those whose group the store does not keep for validation."""
+    grid, horizon = preset_of(config.settings.preset).grid, config.settings.horizon
+    made = counterfactual_examples(config.counterfactuals, grid, horizon)
+    kept = set(index.loc[index["split"] != "train", "group"])
+    return made.select(np.flatnonzero([group not in kept for group in made.groups]))
 
 
 def _metrics(network: nn.Module, store: SceneStore, config: TrainConfig) -> tuple[Row, ...]:

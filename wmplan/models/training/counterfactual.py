@@ -19,14 +19,13 @@ from numpy import ndarray
 
 from wmplan import bicycle
 from wmplan.errors import InputError
+from wmplan.models.training.data import MARK
 from wmplan.plans import Plans
 from wmplan.randomness import fold_in
 from wmplan.scene import FUTURE_STEPS, STEP_S, Future, Scene, Tracks
 from wmplan.simulator.executed import Executed
 from wmplan.simulator.live import live
 
-MARK = "/do"
-"""Stands between a scene's id and the number of the plan in the id of a counterfactual pair."""
 ACCELS_MPS2 = (-6.0, 2.0)
 """Range of the accelerations that are tried, beyond what the egos of logs do at its lower end."""
 HARD_MPS2 = (-6.0, -4.0)
@@ -62,11 +61,6 @@ def counterfactuals(
         for k in range(plans):
             name = f"{scene.scene_id}{MARK}{k}"
             yield replace(scene, scene_id=name), as_future(future, done, k, name)
-
-
-def scene_of(name: str) -> str:
-    """The id of the scene that a pair of this id began in."""
-    return name.partition(MARK)[0]
 
 
 def proposals(scene: Scene, future: Future, plans: int, steps: int, seed: int) -> Plans:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int8, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from wmplan.contracts import RASTER_HISTORY, STATIC_CHANNELS, Grid
+from wmplan.contracts import RASTER_HISTORY, STATIC_CHANNELS, Grid, SceneRaster
 from wmplan.errors import InputError
 from wmplan.raster import STRIDE, draw_boxes, draw_dynamic, rasterize
 from wmplan.scene import HISTORY_STEPS, Future, Kind, Scene
@@ -21,6 +21,8 @@ MOST_AGENTS = 96
 """Agents kept of a scene: those that come into the window, the nearest first."""
 SIGNED = (2, 3)
 """Static channels in [-1, 1] (the lane's direction); all others lie in [0, 1]."""
+MARK = "/do"
+"""Stands between a scene's id and the number of a plan in the id of a counterfactual example."""
 EGO_JUMP_M = 30.0
 """An ego that moves further in half a second is a fault of the log; its scene is left out."""
 
@@ -30,7 +32,7 @@ class Batch:
     """B scenes: `frames` is history and future in one, `RASTER_HISTORY` + T dynamic frames 0.5 s apart.
 
     `states` (x, y, yaw, vx, vy), `sizes`, `valid` are the boxes behind the frames; `ego` is x, y, yaw, v at t0 and T
-    steps on, `footprints` its boxes.
+    steps on, `footprints` its boxes. `scenes` numbers the rows, counterfactuals of one scene alike.
     """
 
     static: Float32[Tensor, "B C H W"]
@@ -40,6 +42,7 @@ class Batch:
     valid: Bool[Tensor, "B F A"]
     ego: Float32[Tensor, "B steps 4"]
     footprints: Float32[Tensor, "B steps H W"]
+    scenes: Int[Tensor, "B"]
 
     @property
     def horizon(self) -> int:
@@ -119,7 +122,21 @@ class Examples:
         shown = torch.ones(*now.shape[:2], 1, dtype=torch.bool)
         footprints = draw_boxes(now[:, :, None], ego_sizes, shown, self.grid)
         moving = valid & (kinds != Kind.OTHER)[:, None]
-        return Batch(static, frames, states, sizes, moving, now, footprints)
+        ids = [self.scene_ids[i] for i in rows]
+        names = [scene_of(name) if MARK in name else str(i) for i, name in enumerate(ids)]
+        scenes = torch.tensor([names.index(name) for name in names])
+        return Batch(static, frames, states, sizes, moving, now, footprints, scenes)
+
+    @staticmethod
+    def concatenate(parts: list[Examples]) -> Examples:
+        """All examples of the parts, in order."""
+        arrays = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(Examples)
+            if isinstance(getattr(parts[0], f.name), ndarray)
+        }
+        ids, groups = (tuple(x for part in parts for x in getattr(part, name)) for name in ("scene_ids", "groups"))
+        return replace(parts[0], scene_ids=ids, groups=groups, **arrays)
 
     @staticmethod
     def build(pairs: Iterable[tuple[Scene, Future]], grid: Grid, horizon: int, agents: int = MOST_AGENTS) -> Examples:
@@ -128,7 +145,14 @@ class Examples:
         Raises:
             InputError: if none is left.
         """
-        rows = [row for row in (_example(s, f, grid, horizon, agents) for s, f in pairs) if row is not None]
+        rows, before = [], None
+        for scene, future in pairs:
+            # Counterfactuals share their scene's map and past, and its raster with them.
+            if before is None or scene.road_map is not before[0].road_map or scene.agents is not before[0].agents:
+                before = scene, rasterize(scene, grid)
+            row = _example(scene, future, before[1], horizon, agents)
+            if row is not None:
+                rows.append(row)
         if not rows:
             seconds = 0.5 * horizon
             raise InputError(f"training data: no scene with a complete ego future of {seconds:.1f} s, expected some")
@@ -139,7 +163,13 @@ class Examples:
         )
 
 
-def _example(scene: Scene, future: Future, grid: Grid, horizon: int, most: int) -> tuple | None:
+def scene_of(name: str) -> str:
+    """The id of the scene that an example of this id began in."""
+    return name.partition(MARK)[0]
+
+
+def _example(scene: Scene, future: Future, raster: SceneRaster, horizon: int, most: int) -> tuple | None:
+    grid = raster.grid
     past = HISTORY_STEPS - STRIDE * np.arange(RASTER_HISTORY)[::-1]
     ahead = STRIDE * np.arange(1, horizon + 1) - 1
     if not future.ego.valid[0, ahead].all():
@@ -170,7 +200,6 @@ def _example(scene: Scene, future: Future, grid: Grid, horizon: int, most: int) 
         width[axis] = (0, most - len(chosen))
         return np.pad(values.take(chosen, axis), width)
 
-    raster = rasterize(scene, grid)
     static = raster.static.numpy().copy()
     static[list(SIGNED)] = (static[list(SIGNED)] + 1.0) / 2.0
     if len(static) != len(STATIC_CHANNELS):

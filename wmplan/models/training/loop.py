@@ -16,21 +16,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
-from numpy import ndarray
 from torch import nn
 
 from wmplan.errors import InputError
 from wmplan.models.families import family_of
 from wmplan.models.presets import preset_of
 from wmplan.models.training.data import Examples
+from wmplan.models.training.mixing import Sampler
 from wmplan.models.training.objectives import objective_of
 from wmplan.models.training.settings import Settings
 from wmplan.randomness import fold_in
 
 STATE_FILE = "training.pt"
 STATE_VERSION = 1
-SORTED_BATCHES = 4
 FULL_HORIZON_FROM = 0.3
 """Share of a stage from which all rollouts have the full horizon; before, horizons are drawn at random."""
 
@@ -92,9 +90,8 @@ class _Run:
         self.stage, self.step, self.elapsed = 0, 0, 0.0
         self.curve: list[tuple[str, int, float]] = []
         self.running: list[float] = []
-        self.fullness = examples.fullness
         weights = None if self.objective.weights is None else self.objective.weights(examples)
-        self.chances = None if weights is None else weights / weights.sum()
+        self.sampler = Sampler(examples, settings.batch, settings.pair_share, weights)
         self.identity = f"{settings.digest}/{examples.digest}"
 
     @staticmethod
@@ -173,8 +170,8 @@ class _Run:
         settings = self.settings
         draw = np.random.default_rng(fold_in(settings.seed, "batch", name, self.step))
         generator = torch.Generator().manual_seed(fold_in(settings.seed, "latents", name, self.step))
-        rows = self._rows(draw)
-        batch = self.examples.batch(rows, draw.random(settings.batch) < 0.5)
+        rows, mirror = self.sampler.draw(draw)
+        batch = self.examples.batch(rows, mirror)
         first = int(draw.integers(settings.horizon))
         drawn = int(draw.integers(min(2, settings.horizon), settings.horizon + 1))
         horizon = settings.horizon if share > FULL_HORIZON_FROM else drawn
@@ -196,21 +193,6 @@ class _Run:
             for key, value in self.network.state_dict().items():
                 self.averaged[key].lerp_(value, 1.0 - decay)
         return loss.item()
-
-    def _rows(self, draw: np.random.Generator) -> Int[ndarray, "B"]:
-        """Scenes of a batch, alike in how much they hold: particles are padded to the fullest.
-
-        Scenes are drawn uniformly, or by the objective's weights. Of several batches' worth of scenes, ordered by their contents, one batch is taken.
-        """
-        size = self.settings.batch
-        wanted = SORTED_BATCHES * size
-        if self.chances is None:
-            drawn = draw.integers(len(self.examples), size=wanted)
-        else:
-            drawn = draw.choice(len(self.examples), size=wanted, p=self.chances)
-        ordered = drawn[np.argsort(self.fullness[drawn], kind="stable")]
-        part = int(draw.integers(SORTED_BATCHES))
-        return ordered[part * size : (part + 1) * size]
 
     def _check_stages(self) -> None:
         stages = self.objective.stages

@@ -17,6 +17,10 @@ soft edge, which gains soft overlap and loses IoU at the threshold."""
 ENTROPY_WEIGHT = 0.1
 """Weight of the cross-entropy beside the Jaccard part. A large one would have the model believe nothing strongly where
 the future is open, and masks at the threshold 0.5 would shrink below the best IoU."""
+REACTING_M = 0.3
+"""Who is less far apart in two futures of a scene did not react."""
+REACTION_SCALE_M = 0.5
+"""Errors of a reaction below this count squared, above it linearly."""
 POSITION_SCALE_M = 0.5
 """Errors well below this count squared, errors well above it by their logarithm."""
 
@@ -78,12 +82,47 @@ def particle_loss(
     The logarithm keeps the few that did something unforeseeable from outweighing all others. Particles that leave the
     window are not asked for.
     """
-    x, y = place.unbind(-1)
-    inside = (x > grid.x_min) & (x < grid.x_min + grid.cols * grid.cell)
-    inside &= (y > grid.y_min) & (y < grid.y_min + grid.rows * grid.cell)
-    weight = particles.mass.amax(-1) * (told & inside)
+    weight = particles.mass.amax(-1) * (told & inside(place, grid))
     error = (particles.position - place).square().sum(-1) / POSITION_SCALE_M**2
     return (weight * 0.5 * torch.log1p(error)).sum() / weight.sum().clamp(min=1.0)
+
+
+def reaction_loss(
+    position: Float[Tensor, "B N 2"],
+    place: Float[Tensor, "B N 2"],
+    told: Bool[Tensor, "B N"],
+    scenes: Int[Tensor, "B"],
+    grid: Grid,
+) -> Float[Tensor, ""]:
+    """How wrong what another action of the ego changes is, over rows 2i and 2i + 1 that began in one scene.
+
+    The distance between each particle's two places is compared with the true one: what is unforeseeable but the same in
+    both futures (the drivers' noise) cancels. Huber, so that the mean and not the median of what cannot be known is
+    learned; who reacts and who does not weigh alike, however rare the former.
+    """
+    first = torch.arange(0, len(scenes) - 1, 2)
+    first = first[scenes[first] == scenes[first + 1]]
+    if not len(first):
+        return position.new_zeros(())
+    second = first + 1
+    wanted = place[first] - place[second]
+    error = (position[first] - position[second] - wanted).square().sum(-1).add(1e-8).sqrt()
+    known = told[first] & told[second] & inside(place[first], grid) & inside(place[second], grid)
+    moved = wanted.norm(dim=-1) > REACTING_M
+    loss = torch.where(
+        error < REACTION_SCALE_M, 0.5 * error.square() / REACTION_SCALE_M, error - 0.5 * REACTION_SCALE_M
+    )
+    total = position.new_zeros(())
+    for part in (known & moved, known & ~moved):
+        total = total + 0.5 * (loss * part).sum() / part.sum().clamp(min=20.0)
+    return total
+
+
+def inside(place: Float[Tensor, "*B 2"], grid: Grid) -> Bool[Tensor, "*B"]:
+    """Whether places lie in the window."""
+    x, y = place.unbind(-1)
+    within = (x > grid.x_min) & (x < grid.x_min + grid.cols * grid.cell)
+    return within & (y > grid.y_min) & (y < grid.y_min + grid.rows * grid.cell)
 
 
 def code_loss(

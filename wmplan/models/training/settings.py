@@ -44,6 +44,10 @@ class Settings:
     """threads while training; another number rounds sums differently"""
     checkpoint_s: float = 60.0
     """seconds between checkpoints"""
+    pair_share: float = 0.5
+    """share of a batch that are counterfactuals, two of a scene, where there are any beside the logs"""
+    reaction_weight: float = 1.0
+    """weight of what two actions of the ego change for the others, in pairs of counterfactuals"""
     null_share: float = 0.5
     """share of scenes that the tokenizer stage rolls without codes"""
     place_weight: float = 1.0

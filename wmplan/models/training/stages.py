@@ -6,11 +6,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wmplan.contracts import IMAGINED_STEP_S, RASTER_HISTORY
+from wmplan.contracts import IMAGINED_STEP_S, RASTER_HISTORY, Grid
 from wmplan.models.particles import render
 from wmplan.models.rollout import Action, Network, State, advance, anchor_of, begin, ego_steps, predict
 from wmplan.models.training.data import Batch
-from wmplan.models.training.losses import code_loss, draw_latent, frame_loss, particle_loss, particle_targets
+from wmplan.models.training.losses import (
+    code_loss,
+    draw_latent,
+    frame_loss,
+    particle_loss,
+    particle_targets,
+    reaction_loss,
+)
 from wmplan.models.training.settings import Settings
 
 STAGES = ("tokenizer", "dynamics", "on_policy")
@@ -37,16 +44,14 @@ def _tokenizer(network: Network, batch: Batch, settings: Settings, horizon: int,
     span = slice(RASTER_HISTORY - 1, RASTER_HISTORY + horizon)
     state = begin(network, batch.static, batch.frames[:, :RASTER_HISTORY], remember=False)
     place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
-    informed = (torch.rand(len(batch.static), 1, 1, generator=generator) >= settings.null_share).float()
+    informed = (torch.rand(len(batch.static), 1, 1, generator=generator) >= settings.null_share).float()[batch.scenes]
     total = torch.zeros(())
     for t in range(horizon):
         truth, anchor = batch.frames[:, RASTER_HISTORY + t], anchor_of(state, preset)
         encoded = network.tokenizer.encoder.learn(truth[:, :4], anchor, state.scene)
         state, decoded = advance(network, state, informed * encoded.codes, False, batch.ego[:, t : t + 2])
         loss = frame_loss(decoded.logits, truth) + encoded.commitment
-        loss = loss + settings.place_weight * particle_loss(
-            state.particles, place[:, t + 1], told[:, t + 1], preset.grid
-        )
+        loss = loss + _placed(state, place[:, t + 1], told[:, t + 1], batch.scenes, preset.grid, settings)
         total = total + loss / horizon
     return total
 
@@ -65,6 +70,9 @@ def _unrolled(
     place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
     steps = ego_steps(batch.ego[:, first : first + horizon + 1])
     latent, knows = _latent(network, batch, state, horizon, now, settings, generator)
+    # Rows that share their past share their particles, one for one; a latent that differed would blur what the ego did.
+    scenes = torch.arange(len(latent)) if first else batch.scenes
+    latent = latent[scenes]
 
     total = settings.latent_weight * knows
     probe = int(torch.randint(horizon, (1,), generator=generator))
@@ -83,12 +91,18 @@ def _unrolled(
             digits = quantiser.digits(wanted.raw.detach())
             total = total + 0.25 * own + settings.code_weight * code_loss(logits, digits, quantiser)
         state, decoded = advance(network, state, quantiser.likeliest(logits), ego=driven)
-        loss = frame_loss(decoded.logits, truth)
-        loss = loss + settings.place_weight * particle_loss(
-            state.particles, place[:, t + 1], told[:, t + 1], preset.grid
+        loss = frame_loss(decoded.logits, truth) + _placed(
+            state, place[:, t + 1], told[:, t + 1], scenes, preset.grid, settings
         )
         total = total + loss / horizon
     return total
+
+
+def _placed(state: State, place: Tensor, told: Tensor, scenes: Tensor, grid: Grid, settings: Settings) -> Tensor:
+    """Where the particles are, and what the ego's action changed of it."""
+    reaction = reaction_loss(state.particles.position, place, told, scenes, grid)
+    placed = particle_loss(state.particles, place, told, grid)
+    return settings.place_weight * placed + settings.reaction_weight * reaction
 
 
 def _latent(
