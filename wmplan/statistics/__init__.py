@@ -1,4 +1,8 @@
-"""How sure a figure is, and whether two orders agree: scene bootstraps, AUROC, rank agreement, all safe under ties."""
+"""How sure a figure is, whether two orders agree, and whether confidence ranks errors: all safe under ties.
+
+Besides what stands here: `intervals` (Student, Hoeffding, Bernstein, prediction-powered), `policies` (agreement of an
+order of policies), `selective` (risk and coverage), `selection` (the winner's curse), `placebos`, `conformal`.
+"""
 
 from wmplan.statistics.agreement import (
     kendall_tau_b,

@@ -23,13 +23,13 @@ _CHUNK = 2_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its percentile interval. Without one `low` and `high` are NaN, and `reason` says why."""
+    """A figure with its interval. Without one `low` and `high` are NaN, and `reason` says why."""
 
     value: float
     low: float
     high: float
     count: int
-    """scenes (or groups of scenes) drawn again and again"""
+    """scenes (or groups of scenes) that it rests on"""
     reason: str = ""
 
     @property
