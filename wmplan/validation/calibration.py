@@ -25,7 +25,7 @@ from torch import Tensor
 from wmplan.forecast import ECE_BINS, dynamic_cells
 from wmplan.statistics import Measure
 from wmplan.validation.evidence import Evidence
-from wmplan.validation.layers import Gate, statistic_of
+from wmplan.validation.layers import Gate, Layer, statistic_of
 
 ECE_AFTER = Gate(at_most=0.02)
 STD_RATIO = Gate(0.8, 1.25)
@@ -108,6 +108,11 @@ def summarise(rows: Sequence[SceneCalibration], seed: int, temperature: float | 
         moments = np.array([row.moments[c] for row in rows]).reshape(-1, 5)
         measures.append(statistic_of(f"std_ratio, {channel}", moments, _std_ratio, rows, seed, STD_RATIO))
     return measures
+
+
+def layer(temperature: float | None = None) -> Layer[SceneCalibration]:
+    """The layer with this temperature, fitted on training scenes."""
+    return Layer("L1 calibration", measure_calibration, lambda rows, seed: summarise(rows, seed, temperature))
 
 
 def _bins(p: Float64[ndarray, "N"]) -> ndarray:

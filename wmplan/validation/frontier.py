@@ -22,7 +22,7 @@ from wmplan.validation.evidence import Evidence
 from wmplan.validation.features import features
 from wmplan.validation.kid import SECONDS, SceneFeatures
 from wmplan.validation.kid import summarise as kid_of
-from wmplan.validation.layers import mean_of
+from wmplan.validation.layers import Layer, mean_of
 
 MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Share of the mean; 0 is the sample, 1 the mean."""
@@ -76,6 +76,11 @@ def summarise(rows: Sequence[SceneFrontier], seed: int) -> list[Measure]:
         measures.append(mean_of(f"iou, {point.name}", [one.iou for one in of], rows, seed))
         measures.append(mean_of(f"soft_iou, {point.name}", [one.soft_iou for one in of], rows, seed))
     return measures
+
+
+def layer(temperature: float = 1.0) -> Layer[SceneFrontier]:
+    """The layer with this temperature, fitted on training scenes."""
+    return Layer("frontier", lambda evidence: measure_frontier(evidence, temperature), summarise)
 
 
 def _ious(forecast: Tensor, truth: Tensor) -> tuple[float, float]:
