@@ -61,16 +61,17 @@ def on_routes(network: Network, road: Int[Array, ""], x: Array, y: Array, cos: A
 
     _, beyond, side = relative()
     distance = jnp.where(lookup(network.size, road) > 1e-4, beyond**2 + side**2, 1e9)
-    # The nearest piece by comparison with the least, which vectorises where argmin does not.
-    least = jnp.min(distance, axis=1)
-    pieces = jnp.arange(distance.shape[1])[None]
-    index = jnp.min(jnp.where(distance == least[:, None], pieces, distance.shape[1] - 1), axis=1)
-    rows = jnp.arange(distance.shape[0])
-    on, beyond, side = relative(rows, index)
+    # The nearest piece by comparison with the least, which vectorises where argmin does not; and over the first axis,
+    # where all routes are compared at once.
+    least = jnp.min(distance, axis=0)
+    pieces = jnp.arange(distance.shape[0])[:, None]
+    index = jnp.min(jnp.where(distance == least[None], pieces, distance.shape[0] - 1), axis=0)
+    routes = jnp.arange(distance.shape[1])
+    on, beyond, side = relative(index, routes)
     away = jnp.sqrt(beyond**2 + side**2)
-    s = lookup(network.begin, road, rows, index) + on
+    s = lookup(network.begin, road, index, routes) + on
     lateral = jnp.where(side < 0.0, -away, away)
     ends = (s <= 0.0) | (s >= lookup(network.length, road))
     nowhere = (away > REACH_M) | (ends & (jnp.abs(beyond) > 1.0))
-    ux, uy = lookup(network.along_x, road, rows, index), lookup(network.along_y, road, rows, index)
+    ux, uy = lookup(network.along_x, road, index, routes), lookup(network.along_y, road, index, routes)
     return OnRoutes(jnp.where(nowhere, -1e4, s), lateral, cos * ux + sin * uy)

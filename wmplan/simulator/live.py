@@ -6,7 +6,9 @@ The seam of the evaluation: no critic and no planner may import it.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import jax
 import numpy as np
@@ -33,6 +35,8 @@ SAME_PLACE_M = 0.05
 """Farther apart, a simulated scene is not of the world that its log's name leads to."""
 PLANS_TOGETHER = 32
 """Plans are executed in multiples of so many (the last one is repeated), so that nothing is compiled for a number."""
+_COMPILING = Lock()
+"""Held while an execution begins (it goes on by itself), so that two threads do not compile the same program."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +62,23 @@ class LiveScene:
     def outcomes(self, plans: Plans, start: Start, expert_progress_m: float) -> Outcomes:
         """Both driving scores of what each plan leads to, and what they are made of (`wmplan.simulator.outcome`).
 
-        The second half of the plans is executed while the first is judged; outcomes are row-wise, so nothing else
+        Each half of the plans is executed and judged by a thread of its own; outcomes are row-wise, so nothing else
         depends on it.
 
         Raises:
             InputError: plans that are not finite or beyond the bicycle's bounds.
         """
         half = -(-len(plans) // (2 * PLANS_TOGETHER)) * PLANS_TOGETHER
-        parts = [plans.controls[:half], plans.controls[half:]]
-        running = [(self._begin(part), len(part)) for part in parts if len(part)]
-        judged = [self.judge(self._seen(*one), start, expert_progress_m) for one in running]
+        parts = [part for part in (plans.controls[:half], plans.controls[half:]) if len(part)]
+
+        def outcomes(part: Float32[ndarray, "K T 2"]) -> Outcomes:
+            with _COMPILING:
+                running = self._begin(part)
+            return self.judge(self._seen(running, len(part)), start, expert_progress_m)
+
+        # One program runs on one core whatever there are; programs that two threads started run side by side.
+        with ThreadPoolExecutor(len(parts)) as pool:
+            judged = list(pool.map(outcomes, parts))
         return Outcomes(self.name, judged[0].columns, np.concatenate([part.values for part in judged]))
 
     def judge(self, executed: Executed, start: Start, expert_progress_m: float) -> Outcomes:

@@ -28,12 +28,12 @@ class Network(NamedTuple):
     that give way at zone z. `light` is the state (`Light`) of each group at each step.
     """
 
-    begin_x: Float[Array, "N R P"]
-    begin_y: Float[Array, "N R P"]
-    along_x: Float[Array, "N R P"]
-    along_y: Float[Array, "N R P"]
-    begin: Float[Array, "N R P"]
-    size: Float[Array, "N R P"]
+    begin_x: Float[Array, "N P R"]
+    begin_y: Float[Array, "N P R"]
+    along_x: Float[Array, "N P R"]
+    along_y: Float[Array, "N P R"]
+    begin: Float[Array, "N P R"]
+    size: Float[Array, "N P R"]
     length: Float[Array, "N R"]
     stop: Float[Array, "N R"]
     clear: Float[Array, "N R"]

@@ -73,12 +73,12 @@ def pack(road: SimMap, sizes: Sizes = Sizes(), spacing: float = SPACING_M) -> Ne
     size = np.diff(arc, axis=1)
     along = np.diff(points, axis=1) / np.maximum(size, 1e-9)[..., None]
     return Network(
-        begin_x=put(points[:, :-1, 0]),
-        begin_y=put(points[:, :-1, 1]),
-        along_x=put(along[..., 0]),
-        along_y=put(along[..., 1]),
-        begin=put(arc[:, :-1]),
-        size=put(size),
+        begin_x=put(points[:, :-1, 0].T),
+        begin_y=put(points[:, :-1, 1].T),
+        along_x=put(along[..., 0].T),
+        along_y=put(along[..., 1].T),
+        begin=put(arc[:, :-1].T),
+        size=put(size.T),
         length=put(arc[:, -1]),
         stop=put(_column(road, sizes, "stop", 0.0)),
         clear=put(_column(road, sizes, "clear", 0.0)),
