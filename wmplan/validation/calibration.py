@@ -96,14 +96,9 @@ def tempered(occupancy: Float[Tensor, "*B"], temperature: float) -> Float[Tensor
 
 def summarise(rows: Sequence[SceneCalibration], seed: int, temperature: float | None = None) -> list[Measure]:
     """ECE of 15 bins before and, with a temperature fitted on training scenes, after; ratio of standard deviations."""
-    histograms = np.array([np.stack([row.cells.sum(0), row.occupied.sum(0)]).ravel() for row in rows]).reshape(
-        -1, 2 * _FINE
-    )
-    measures = [statistic_of("ece, before", histograms, lambda sums: _ece(sums, 1.0), rows, seed)]
+    measures = [statistic_of("ece, before", _gaps(rows, 1.0), _ece, rows, seed)]
     if temperature is not None:
-        measures.append(
-            statistic_of("ece, after", histograms, lambda sums: _ece(sums, temperature), rows, seed, ECE_AFTER)
-        )
+        measures.append(statistic_of("ece, after", _gaps(rows, temperature), _ece, rows, seed, ECE_AFTER))
     for c, channel in enumerate(CHANNELS):
         moments = np.array([row.moments[c] for row in rows]).reshape(-1, 5)
         measures.append(statistic_of(f"std_ratio, {channel}", moments, _std_ratio, rows, seed, STD_RATIO))
@@ -120,15 +115,21 @@ def _bins(p: Float64[ndarray, "N"]) -> ndarray:
     return np.clip(place.astype(int), 0, _FINE - 1)
 
 
-def _ece(sums: Float64[ndarray, "R N"], temperature: float) -> Float64[ndarray, "R"]:
-    cells, occupied = sums[:, :_FINE], sums[:, _FINE:]
+def _gaps(rows: Sequence[SceneCalibration], temperature: float) -> Float64[ndarray, "S N"]:
+    """Of each scene, occupied minus expected cells in each bin of tempered probability; then all its cells."""
     p = expit(np.append(_MIDDLES[0], _MIDDLES[1:] / temperature))
-    starts = np.searchsorted(np.minimum((p * ECE_BINS).astype(int), ECE_BINS - 1), np.arange(ECE_BINS))
-    # reduceat gives the first element for an empty bin, so bins without a fine one are dropped.
-    starts = np.unique(starts[starts < _FINE])
-    gaps = np.abs(np.add.reduceat(occupied - cells * p, starts, axis=1)).sum(1)
-    total = cells.sum(1)
-    return np.divide(gaps, total, out=np.full(len(sums), np.nan), where=total > 0.0)
+    place = np.minimum((p * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = np.zeros((len(rows), ECE_BINS + 1))
+    for i, row in enumerate(rows):
+        cells = row.cells.sum(0)
+        gaps[i, :-1] = np.bincount(place, row.occupied.sum(0) - cells * p, minlength=ECE_BINS)
+        gaps[i, -1] = cells.sum()
+    return gaps
+
+
+def _ece(sums: Float64[ndarray, "R N"]) -> Float64[ndarray, "R"]:
+    total = sums[:, -1]
+    return np.divide(np.abs(sums[:, :-1]).sum(1), total, out=np.full(len(sums), np.nan), where=total > 0.0)
 
 
 def _std_ratio(sums: Float64[ndarray, "R 5"]) -> Float64[ndarray, "R"]:

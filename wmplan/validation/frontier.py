@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from wmplan.statistics import Measure
@@ -57,12 +58,11 @@ def measure_frontier(evidence: Evidence, temperature: float = 1.0, seconds: floa
     }
     forecasts["calibrated sample"] = (tempered(sample, temperature), fast)
     forecasts["calibrated mean"] = (tempered(mean, temperature), slow)
-    true = features(truth[None, :2], truth[None, 2:4], cell)[0]
+    pictures = [(truth[:2], truth[2:4]), *forecasts.values()]
+    true, *told = features(*(torch.stack(part) for part in zip(*pictures)), cell)
     points = []
-    for name, (occupancy, velocity) in forecasts.items():
-        found = SceneFeatures(
-            evidence.scene_id, evidence.group, seconds, true, features(occupancy[None], velocity[None], cell)[0]
-        )
+    for (name, (occupancy, _)), imagined in zip(forecasts.items(), told):
+        found = SceneFeatures(evidence.scene_id, evidence.group, seconds, true, imagined)
         points.append(Point(name, found, *_ious(occupancy, truth)))
     return SceneFrontier(evidence.group, tuple(points))
 

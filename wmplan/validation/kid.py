@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float64
 from numpy import ndarray
 
@@ -42,9 +43,9 @@ class SceneFeatures:
 def measure_features(evidence: Evidence, seconds: float = SECONDS) -> SceneFeatures:
     """Features of the truth and of the first sample, `seconds` after t0."""
     step = evidence.seconds.index(seconds)
-    cell = evidence.grid.cell
-    true = features(evidence.truth[step, None, :2], evidence.truth[step, None, 2:4], cell)[0]
-    imagined = features(evidence.occupancy[0, step, None], evidence.velocity[0, step, None], cell)[0]
+    occupancy = torch.stack([evidence.truth[step, :2], evidence.occupancy[0, step]])
+    velocity = torch.stack([evidence.truth[step, 2:4], evidence.velocity[0, step]])
+    true, imagined = features(occupancy, velocity, evidence.grid.cell)
     return SceneFeatures(evidence.scene_id, evidence.group, seconds, true, imagined)
 
 
