@@ -7,30 +7,33 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
-
 from experiments.counterfactuals import CounterfactualConfig, counterfactual_examples
 from experiments.progress import say, track
+from torch import nn
 from wmplan.errors import InputError
 from wmplan.models.checkpoint import save
 from wmplan.models.model_card import Card, Row, rows_of
 from wmplan.models.presets import preset_of
-from wmplan.models.training import Examples, Progress, Settings, held_out, measure
-from wmplan.models.training import train as fit
 from wmplan.models.training.data import MARK
-from wmplan.models.training.objectives import objective_of
+from wmplan.models.training.gates import from_json, to_json
 from wmplan.randomness import fold_in
 from wmplan.scene import Future, Scene
 from wmplan.sealed import SealedFutures
 from wmplan.store import SceneStore
 from wmplan.threads import limit_threads
 
+from wmplan.models.training import Examples, Progress, Settings, held_out, measure
+from wmplan.models.training import train as fit
+from wmplan.models.training.objectives import objective_of
+
 LINE_EVERY_S = 15.0
+GATES_FILE = "gates.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +70,11 @@ def train(config: TrainConfig) -> Path:
         examples = Examples.concatenate([examples, _counterfactuals(index, config)])
     examples, apart = held_out(examples, config.held_out, config.settings.seed)
     with _bar() as show:
-        network, curve = fit(examples, config.settings, out, show)
-    fitted: dict[str, Any] = {}
+        network, curve = fit(examples, config.settings, out, show, partial(_gate, config, apart))
+    fitted: dict[str, Any] = _gates(config)
     if apart is not None:
         say(f"fitting gains on {len(set(apart.groups))} held-out training groups")
-        fitted = objective_of(config.settings.family).finish(network, apart, config.settings)
+        fitted |= objective_of(config.settings.family).finish(network, apart, config.settings)
     metrics = _metrics(network, store, config) if (index["split"] == "val").any() and config.validate_on else ()
     groups = tuple(sorted(set(examples.groups) | set(apart.groups if apart else ())))
     data: dict[str, Any] = {
@@ -106,6 +109,29 @@ def run(config: TrainConfig) -> int:
     folder = train(config)
     say(f"model: {folder}, card: {folder / 'MODEL_CARD.md'}")
     return 0
+
+
+def _gate(config: TrainConfig, apart: Examples | None, stage: str, network: nn.Module) -> None:
+    """Measure the gates after the first stage of a family that has some; say them, keep them beside the model."""
+    from critics import TaskConfig, TaskCritic
+
+    objective = objective_of(config.settings.family)
+    if objective.gates is None or stage != objective.stages[0]:
+        return
+    if apart is None:
+        say("gates: not measured, no training groups are held out")
+        return
+    critic = TaskCritic(TaskConfig(horizon=config.settings.horizon))
+    found = objective.gates(network, apart, config.settings.horizon, critic)
+    for gate in found:
+        say(f"gate {gate}")
+    (Path(config.out) / GATES_FILE).write_text(to_json(found), encoding="utf-8")
+
+
+def _gates(config: TrainConfig) -> dict[str, Any]:
+    """What the gates found, for the card."""
+    path = Path(config.out) / GATES_FILE
+    return {f"gate_{gate.name}": str(gate) for gate in from_json(path.read_text("utf-8"))} if path.is_file() else {}
 
 
 def _examples(store: SceneStore, config: TrainConfig, split: str, most: int) -> Examples:

@@ -1,4 +1,4 @@
-"""What `direct` minimises: all frames at once, each from the present, by the losses of `ar`'s frames."""
+"""What `direct` minimises: all frames at once, each from the present, by the losses of `ar`'s frames and reactions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
 from wmplan.contracts import RASTER_HISTORY
 from wmplan.models.direct import DirectNetwork
 from wmplan.models.regression import RegressionNetwork
 from wmplan.models.training.calibrate import MOST_SCENES, best_gains
 from wmplan.models.training.data import Batch, Examples
-from wmplan.models.training.losses import frame_loss, particle_loss, particle_targets
+from wmplan.models.training.losses import frame_loss, particle_loss, particle_targets, reaction_loss
 from wmplan.models.training.measure import measure
 from wmplan.models.training.settings import Settings
 
@@ -40,8 +39,10 @@ def direct_loss(
     for t in range(horizon):
         moved, decoded = network.frame(state, batch.footprints, batch.ego, t)
         loss = frame_loss(decoded.logits, batch.frames[:, RASTER_HISTORY + t])
-        loss = loss + settings.place_weight * particle_loss(moved, place[:, t + 1], told[:, t + 1], network.preset.grid)
-        total = total + loss / horizon
+        there, known, grid = place[:, t + 1], told[:, t + 1], network.preset.grid
+        loss = loss + settings.place_weight * particle_loss(moved, there, known, grid)
+        reaction = reaction_loss(moved.position, there, known, batch.scenes, grid)
+        total = total + (loss + settings.reaction_weight * reaction) / horizon
     return total
 
 

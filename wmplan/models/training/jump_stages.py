@@ -1,8 +1,9 @@
 """What `jump` minimises: single jumps from true frames, then chains of jumps from its own output.
 
 The loss is a mean squared error twice: of the occupancy at the jump's end, and of the residual, which is where the
-particles stand beside where the log carried them. Squared errors ask for the mean future. Scenes are drawn in
-proportion to the square root of how much moves in them.
+particles stand beside where the log carried them. Squared errors ask for the mean future. Where the batch holds two
+actions of the ego in one scene, what they change is compared as in `ar`. Logs are drawn in proportion to the square
+root of how much moves in them.
 
 References:
     `reference/world_models.md` 4.3.
@@ -15,12 +16,11 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
-
 from wmplan.contracts import RASTER_HISTORY, Grid
 from wmplan.models.jump import JumpNetwork
 from wmplan.models.particles import Particles
 from wmplan.models.training.data import Batch, Examples
-from wmplan.models.training.losses import particle_targets
+from wmplan.models.training.losses import inside, particle_targets, reaction_loss
 from wmplan.models.training.settings import Settings
 
 STAGES = ("jump", "chain")
@@ -52,16 +52,18 @@ def jump_loss(
     state = network.begin(batch.static, batch.frames[:, first : now + 1])
     shown = slice(now, now + count * span + 1, span)
     place, told = particle_targets(state.particles.position, batch.states[:, shown], batch.sizes, batch.valid[:, shown])
+    # Rows that share their past share their particles, one for one: only those compare what the ego did.
+    scenes = torch.arange(len(batch.static)) if first else batch.scenes
     total = torch.zeros(())
     for n in range(count):
         path = slice(first + n * span, first + (n + 1) * span + 1)
         jumped = network.jump(state, batch.footprints[:, path], batch.ego[:, path])
         state = jumped.state
         loss = frame_error(jumped.end.occupancy, batch.frames[:, now + (n + 1) * span])
-        loss = loss + settings.place_weight * residual_error(
-            state.particles, place[:, n + 1], told[:, n + 1], network.preset.grid
-        )
-        total = total + loss / count
+        there, known, grid = place[:, n + 1], told[:, n + 1], network.preset.grid
+        loss = loss + settings.place_weight * residual_error(state.particles, there, known, grid)
+        reaction = reaction_loss(state.particles.position, there, known, scenes, grid)
+        total = total + (loss + settings.reaction_weight * reaction) / count
     return total
 
 
@@ -79,10 +81,7 @@ def residual_error(
     Both stand on the same anchor, so it is the squared error of the residual. Particles that leave the window are not
     asked for.
     """
-    x, y = place.unbind(-1)
-    inside = (x > grid.x_min) & (x < grid.x_min + grid.cols * grid.cell)
-    inside &= (y > grid.y_min) & (y < grid.y_min + grid.rows * grid.cell)
-    weight = particles.mass.amax(-1) * (told & inside)
+    weight = particles.mass.amax(-1) * (told & inside(place, grid))
     error = (particles.position - place).square().sum(-1).clamp(max=FAR_M**2) / RESIDUAL_SCALE_M**2
     return (weight * error).sum() / weight.sum().clamp(min=1.0)
 

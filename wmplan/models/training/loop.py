@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-
 from wmplan.errors import InputError
 from wmplan.models.families import family_of
 from wmplan.models.presets import preset_of
 from wmplan.models.training.data import Examples
 from wmplan.models.training.mixing import Sampler
-from wmplan.models.training.objectives import objective_of
 from wmplan.models.training.settings import Settings
 from wmplan.randomness import fold_in
+
+from wmplan.models.training.objectives import objective_of
 
 STATE_FILE = "training.pt"
 STATE_VERSION = 1
@@ -53,10 +53,12 @@ def train(
     settings: Settings,
     folder: Path,
     report: Callable[[Progress], None] = lambda progress: None,
+    staged: Callable[[str, Any], None] = lambda stage, network: None,
 ) -> tuple[Any, list[tuple[str, int, float]]]:
     """The trained network (averaged weights) and its loss curve: (stage, step, mean loss).
 
-    Goes on from `folder`'s checkpoint of the same settings and data, if there is one.
+    Goes on from `folder`'s checkpoint of the same settings and data, if there is one. `staged` is told of each stage
+    that was trained in this run, with the averaged network that it left.
 
     Raises:
         TrainingStopped: if the loss is not finite; says the stage, the step and the scenes.
@@ -69,11 +71,11 @@ def train(
         raise InputError(f"horizon is {settings.horizon} steps, expected at most the data's {examples.horizon}")
     run = _Run.start(examples, settings, folder)
     while run.stage < len(run.objective.stages):
+        name = run.objective.stages[run.stage]
         run.train_stage(report)
+        staged(name, run.result())
     run.save()
-    network = _network(settings)
-    network.load_state_dict(run.averaged)
-    return network.eval(), run.curve
+    return run.result(), run.curve
 
 
 class _Run:
@@ -124,6 +126,12 @@ class _Run:
         self.stage, self.step, self.elapsed, self.running = self.stage + 1, 0, 0.0, []
         self.optimizer = self._new_optimizer()
         self.save()
+
+    def result(self) -> Any:
+        """A network with the averaged weights."""
+        network = _network(self.settings)
+        network.load_state_dict(self.averaged)
+        return network.eval()
 
     def save(self) -> None:
         """Write the checkpoint; the old one stays until the new one is whole."""

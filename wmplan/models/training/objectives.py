@@ -10,14 +10,16 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
-
+from wmplan.contracts import Critic
 from wmplan.errors import InputError
-from wmplan.models.training import direct_stages, dit_stages, jump_stages, stages
 from wmplan.models.training.calibrate import fit_gains
 from wmplan.models.training.data import Batch, Examples
 from wmplan.models.training.dit_calibrate import fit_spread
+from wmplan.models.training.gates import Gated, tokenizer_gates
 from wmplan.models.training.measure import Forecast, forecast_ar
 from wmplan.models.training.settings import Settings
+
+from wmplan.models.training import direct_stages, dit_stages, jump_stages, stages
 
 StageLoss = Callable[[str, Any, Batch, Settings, int, int, torch.Generator], Float[Tensor, ""]]
 """`loss(stage, network, batch, settings, horizon, first, generator)`: rollouts of `horizon` steps; a stage that looks
@@ -30,7 +32,8 @@ class Objective:
 
     `finish` fits what is fitted on training groups held out of the training, in place; the card lists what it returns.
     `forecast` is how the family's networks are measured. `weights` tells how often each example is drawn for a batch,
-    beside the others; none = all alike.
+    beside the others; none = all alike. `gates(network, examples, horizon, critic)` judges what the first stage left,
+    on the same held-out groups; none = nothing to judge.
     """
 
     stages: tuple[str, ...]
@@ -39,10 +42,11 @@ class Objective:
     finish: Callable[[Any, Examples, Settings], dict[str, Any]]
     forecast: Forecast = forecast_ar
     weights: Callable[[Examples], Float[ndarray, "S"]] | None = None
+    gates: Callable[[Any, Examples, int, Critic], tuple[Gated, ...]] | None = None
 
 
 OBJECTIVES = {
-    "ar": Objective(stages.STAGES, (0.3, 0.05, 0.65), stages.stage_loss, fit_gains),
+    "ar": Objective(stages.STAGES, (0.3, 0.05, 0.65), stages.stage_loss, fit_gains, gates=tokenizer_gates),
     "direct": Objective(
         direct_stages.STAGES,
         direct_stages.SHARES,
