@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64
 from numpy import ndarray
 
+from critics.weights import COST_PARTS, CostWeights
 from wmplan.contracts import Context, Critic, Imagined, Terms
 from wmplan.errors import InputError
 from wmplan.plans import Plans
 from wmplan.ranking import Judgement, Verdict
 
-COST_PARTS = ("cost_task", "cost_reward", "cost_probe", "cost_support")
-"""The columns whose float64 sum, in this order, is the total."""
 DENSE = {
     "collision": "collision_cost",
     "ttc": "ttc_cost",
@@ -32,70 +30,6 @@ DENSE = {
     "lateral": "lateral_cost",
 }
 """Field of `CostWeights` and the column it weighs."""
-
-
-@dataclass(frozen=True)
-class CostWeights:
-    """How terms become a cost. Every constant is fixed: nothing is normalised within a scene or a set of candidates."""
-
-    form: Literal["pdms", "nuplan", "dense"] = "pdms"
-    """Task cost: `pdms` or `nuplan` is score x (1 - that score) + shaping x dense; `dense` is the dense terms alone."""
-    score: float = 1.0
-    """Weight of one minus the published score; the published scores are flat (0) once anything is hit."""
-    shaping: float = 0.2
-    """Weight of the dense terms beside a published score, so that an optimizer has a slope to follow."""
-    collision: float = 5.0
-    """Dense: discounted expected overlap with imagined road users, summed over the imagined steps."""
-    ttc: float = 0.5
-    """Dense: mean overlap of the ego box projected up to 0.9 s ahead at constant velocity."""
-    offroad: float = 5.0
-    """Dense: mean share of the ego box's outline beyond the drivable area (more than at t0)."""
-    direction: float = 1.0
-    """Dense: metres driven against the lane direction, over 6 m, at most 1."""
-    red_light: float = 2.0
-    """Dense: 1 where a red light is passed."""
-    progress: float = 1.0
-    """Dense: one minus progress along the route over target speed x horizon."""
-    speed: float = 0.5
-    """Dense: mean speed above the target, over 2.23 m/s, at most 1."""
-    discomfort: float = 0.3
-    """Dense: mean of the six comfort signals over their bounds, squared, at most 4 each."""
-    lateral: float = 0.1
-    """Dense: mean squared distance to the route over (1.75 m)^2, at most 4."""
-    reward: float = 0.05
-    """Weight of the mean variance of the imagined futures (minus Vista's log reward)."""
-    reward_scale: float = 0.05
-    """Variance at which the reward's part equals its weight; a fixed constant of the latents' scale."""
-    reward_cap: float = 4.0
-    """Most that the scaled variance can count."""
-    probe: float = 0.02
-    """Weight of the inverse-control probe's error (m/s2): how badly the imagined response shows the action."""
-    probe_cap: float = 4.0
-    """Most that the probe's error can count, m/s2."""
-    support: float = 0.5
-    """Weight of the distance beyond the support's 95 % quantile, in interquartile ranges; 0 inside the support."""
-    downweight_factor: float = 2.0
-    """The support penalty is multiplied by this where the conformal p-value is below `downweight_p`."""
-    downweight_p: float = 0.05
-    """Conformal p-value below which a candidate is downweighted."""
-    refuse_p: float = 0.01
-    """Conformal p-value below which a candidate is refused."""
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, str):
-                continue
-            if not np.isfinite(value) or value < 0.0:
-                raise InputError(f"CostWeights.{name} is {value}, expected a finite number, at least 0")
-        if self.form not in ("pdms", "nuplan", "dense"):
-            raise InputError(f"CostWeights.form is {self.form!r}, expected pdms, nuplan or dense")
-        if not 0.0 <= self.refuse_p <= self.downweight_p <= 1.0:
-            raise InputError(
-                f"CostWeights.refuse_p is {self.refuse_p} and downweight_p is {self.downweight_p}, "
-                "expected 0 <= refuse_p <= downweight_p <= 1"
-            )
-        if self.reward_scale == 0.0:
-            raise InputError("CostWeights.reward_scale is 0, expected more")
 
 
 class Composite:

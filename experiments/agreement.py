@@ -18,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.files import write_atomically, write_text
+from experiments.files import sha256, write_atomically, write_bytes
+from experiments.kept import key_of
 from wmplan.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ class Compared:
 
 def run(study: Study) -> Path:
     """Path of `agreement.json`, after outcomes and figures were written. Does nothing where both are there."""
-    from experiments.figures import figures
     from experiments.ledger import PER_SCENE, write_frame
     from experiments.processes import WorkersBroken, run_tasks
     from experiments.progress import track
@@ -76,7 +76,6 @@ def run(study: Study) -> Path:
     path = study.run / AGREEMENT
     if path.exists() and (study.run / OUTCOMES).exists() and json.loads(path.read_text())["digest"] == study.digest:
         return path
-    decisions = pd.read_parquet(study.run / PER_SCENE)
     parts: dict[str, pd.DataFrame] = {}
     skipped: dict[str, str] = {}
     shelf = Shelf.of(study)
@@ -97,9 +96,16 @@ def run(study: Study) -> Path:
     kept = [parts[scene] for scene in sorted(parts) if len(parts[scene])]
     frame = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
     write_frame(study.run / OUTCOMES, frame)
-    found = figures(frame, decisions, scene_groups(study), skipped, study.config)
-    write_text(path, json.dumps({"digest": study.digest, **found}, indent=1, allow_nan=False) + "\n")
-    return path
+    key = key_of("figures", study.digest, [sha256(study.run / name) for name in (OUTCOMES, PER_SCENE)], skipped)
+    content = study.kept_sealed.read(key)
+    if content is None:
+        from experiments.figures import figures
+
+        decisions = pd.read_parquet(study.run / PER_SCENE)
+        found = figures(frame, decisions, scene_groups(study), skipped, study.config)
+        content = (json.dumps({"digest": study.digest, **found}, indent=1, allow_nan=False) + "\n").encode()
+        study.kept_sealed.write(key, content)
+    return write_bytes(path, content)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import hashlib
 import json
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.files import SHIPPED
 from wmplan.contracts import IMAGINED_STEP_S, Optimizer, Policy, WorldModel
 from wmplan.errors import InputError
 from wmplan.plans import Plans, Start
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from rollout_cache import NoCache, TermsCache
     from wmplan.models.model_card import Card
 
-SHIPPED = Path(__file__).resolve().parent / "checkpoints"
-"""Checkpoints that ship with wmplan, trained on its own simulator's logs only."""
 Planner = Optimizer | Policy
 
 
@@ -174,20 +171,13 @@ def use_compilation_cache(folder: Path | None) -> None:
         return
     import jax
 
-    place = folder / "compiled" / _processor()
+    from experiments.kept import processor
+
+    place = folder / "compiled" / processor()
     place.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _processor() -> str:
-    """Names this kind of processor: code compiled for another may not run here."""
-    try:
-        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
-    except (OSError, StopIteration):
-        flags = platform.processor()
-    return hashlib.blake2b(f"{platform.machine()} {flags}".encode(), digest_size=8).hexdigest()
 
 
 def trained_groups(spec: str) -> frozenset[str]:
@@ -208,7 +198,7 @@ def forecast_cleared(spec: str) -> bool | None:
     card = _card(spec)
     if card is None or not card.metrics:
         return None
-    return all(row.gain_low > 0.0 and row.ar > row.persistence for row in card.metrics)
+    return all(row.gain_low > 0.0 and row.model > row.persistence for row in card.metrics)
 
 
 def _card(spec: str) -> Card | None:

@@ -7,6 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+SHIPPED = Path(__file__).resolve().parent / "checkpoints"
+"""Checkpoints that ship with wmplan, trained on its own simulator's logs only."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> Path:
     """The path, after `write` filled a temporary file beside it that then took its place.
@@ -30,6 +33,15 @@ def write_text(path: Path, text: str) -> Path:
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
+
+    return write_atomically(path, write)
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """The path, after the bytes took their place atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
 
     return write_atomically(path, write)
 

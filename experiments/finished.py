@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from experiments.agreement import AGREEMENT, OUTCOMES
 from experiments.ledger import LEDGER, PER_SCENE, TIMINGS, shard_path
-from experiments.prepared import stored_config
+from experiments.prepared import IRRELEVANT, stored_config
 from wmplan.errors import InputError
 from wmplan.plans import Plans
 
@@ -112,6 +112,12 @@ class FinishedStudy:
         costs = np.where(rows["eligible"], rows["cost"], np.inf)
         plans = plans_of(rows, start_of(scene).speed)
         return plot_scene(scene, plans, costs, int(chosen[0]) if len(chosen) else None, future, planner, ax)
+
+
+def provenance(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `config.json` says of a study but for what cannot change a result, such as where it was written."""
+    shown = {name: value for name, value in about["config"].items() if name == "name" or name not in IRRELEVANT}
+    return {**about, "config": shown}
 
 
 def plans_of(rows: pd.DataFrame, speed: float) -> Plans:

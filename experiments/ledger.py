@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from critics.composite import COST_PARTS
+from critics.weights import COST_PARTS
 from experiments.files import write_atomically
 
 LEDGER = "ranked_actions.parquet"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import assembly
 from experiments.files import write_text
+from experiments.kept import Kept, folder_digest, key_of
 from experiments.ledger import SHARDS
 from wmplan.errors import InputError
 
@@ -45,6 +45,16 @@ class Study:
         return (self.cache or self.run) / "compared"
 
     @property
+    def kept(self) -> Kept:
+        """What was worked out before and holds nothing of the futures."""
+        return Kept(self.cache / "kept" if self.cache else None)
+
+    @property
+    def kept_sealed(self) -> Kept:
+        """What was worked out before from real outcomes: closed to planning processes."""
+        return Kept(self.compared / "sealed" if self.cache else None)
+
+    @property
     def planners(self) -> tuple[str, ...]:
         """Names of the optimizers and baselines, sorted."""
         return tuple(sorted((*self.config.optimizers, *self.config.baselines)))
@@ -57,11 +67,11 @@ def prepare(config: StudyConfig) -> Study:
         InputError: logs, model, optimizers or baselines that do not exist; a run folder that holds another study.
     """
     from experiments.logs import resolve_store
-    from experiments.scoring import rows_within
     from wmplan.store import SceneStore
 
     check(config)
     cache = Path(config.cache).resolve() if config.cache else None
+    model = resolve(config, Kept(cache / "kept" if cache else None))
     store_path = resolve_store(config.logs, cache or Path("runs/cache").resolve())
     store = SceneStore.open(store_path)
     index = store.index()
@@ -69,28 +79,65 @@ def prepare(config: StudyConfig) -> Study:
     scene_ids = tuple(wanted["scene_id"])[: config.limit or None]
     if not scene_ids:
         raise InputError(f"{store_path}: no scenes of split {config.logs.split or 'any'!r}, expected at least one")
-    model_spec = assembly.model_spec(config.model)
-    model = assembly.build_model(model_spec, config.horizon_s)
-    rows_within(config.memory_mib * 2**20, model, config.samples)
-    composite = assembly.build_composite(model_spec, config.horizon_s, config.weights, config.risk)
     digests = {
         "data": store.digest,
         "sealed": store.manifest.sealed_digest,
         "model": model.digest,
-        "critics": composite.digest,
+        "critics": model.critics,
     }
     relevant = {key: value for key, value in asdict(config).items() if key not in (*IRRELEVANT, "logs", "model")}
     relevant["scenes"] = hashlib.blake2b("\n".join(scene_ids).encode(), digest_size=16).hexdigest()
     digest = hashlib.blake2b(json.dumps([relevant, digests], sort_keys=True).encode(), digest_size=8).hexdigest()
     run = Path(config.out or f"runs/{config.name}-{digest}").resolve()
-    study = Study(config, store_path, model_spec, run, cache, digest, composite.columns, scene_ids, digests)
+    study = Study(config, store_path, model.spec, run, cache, digest, model.columns, scene_ids, digests)
     _claim(study)
     make_folders(study)
     return study
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What a config's model and critics are."""
+
+    spec: str
+    """What `wmplan.models.load_model` takes."""
+    digest: str
+    critics: str
+    """Digest of the critics."""
+    columns: tuple[str, ...]
+    """Their terms."""
+
+
+def resolve(config: StudyConfig, kept: Kept) -> Resolved:
+    """Model and critics of a config, after planners and memory were found to fit; kept by all that decides it, so that
+    a study that was prepared before loads no network.
+
+    Raises:
+        InputError: a model, optimizers, baselines or settings that do not exist; too little memory.
+    """
+    from experiments.files import SHIPPED
+
+    folders = [(str(place.resolve()), folder_digest(place)) for place in (SHIPPED / config.model, Path(config.model))]
+    free = (*(name for name in IRRELEVANT if name != "memory_mib"), "logs")
+    key = key_of("prepared", {name: value for name, value in asdict(config).items() if name not in free}, folders)
+    known = kept.read(key)
+    if known is not None:
+        spec, digest, critics, columns = json.loads(known)
+        return Resolved(spec, digest, critics, tuple(columns))
+    from experiments import assembly
+    from experiments.scoring import rows_within
+
+    assembly.check_planners(config)
+    spec = assembly.model_spec(config.model)
+    model = assembly.build_model(spec, config.horizon_s)
+    rows_within(config.memory_mib * 2**20, model, config.samples)
+    composite = assembly.build_composite(spec, config.horizon_s, config.weights, config.risk)
+    kept.write(key, json.dumps([spec, model.digest, composite.digest, composite.columns]).encode())
+    return Resolved(spec, model.digest, composite.digest, composite.columns)
+
+
 def check(config: StudyConfig) -> None:
-    """Raises InputError for values that no study can have."""
+    """Raises InputError for numbers that no study can have."""
     least = {"candidates": 4, "samples": 2, "workers": 1, "limit": 0}
     for name, bound in least.items():
         if getattr(config, name) < bound:
@@ -99,7 +146,6 @@ def check(config: StudyConfig) -> None:
         raise InputError(f"study: cache_gib is {config.cache_gib}, expected more than 0 (cache= turns the cache off)")
     if not 0.5 <= config.horizon_s <= 8.0 or (2.0 * config.horizon_s) % 1.0:
         raise InputError(f"study: horizon_s is {config.horizon_s}, expected a multiple of 0.5 between 0.5 and 8")
-    assembly.check_planners(config)
 
 
 def stored_config(run: Path) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from critics.composite import CostWeights
+from critics.weights import CostWeights
+from experiments import agreement
 from experiments.agreement import AgreementConfig
+from experiments.kept import key_of
 from experiments.logs import LogsConfig
 from wmplan.errors import InputError
 from wmplan.risk import RiskConfig
@@ -82,7 +85,7 @@ def run(config: StudyConfig) -> int:
     """`wmplan study`: exit status 0, or 3 where scenes failed (they are listed)."""
     import time
 
-    from experiments import agreement, summary
+    from experiments import summary
     from experiments.ledger import merge
     from experiments.prepared import prepare
     from experiments.progress import say
@@ -94,15 +97,33 @@ def run(config: StudyConfig) -> int:
     decisions = merge(study.run, study.digest, study.columns, study.scene_ids, study.planners, lost)
     agreement.run(study)
     if config.report:
-        from experiments.assembly import use_compilation_cache
-        from experiments.report import write_report
-
-        use_compilation_cache(study.cache)
-        write_report(study.run, study.store, study.model)
+        write_page(study)
     if config.mlflow:
         _track(study)
     summary.show(study.run, time.perf_counter() - began)
     return 3 if (decisions["status"] == "failed").any() else 0
+
+
+def write_page(study: Study) -> Path:
+    """Path of the report: an equal one that was kept, else drawn and kept."""
+    from experiments.files import sha256, write_bytes
+    from experiments.finished import provenance
+    from experiments.ledger import LEDGER, PER_SCENE, TIMINGS
+    from experiments.prepared import stored_config
+
+    tables = (LEDGER, PER_SCENE, TIMINGS, agreement.OUTCOMES, agreement.AGREEMENT)
+    about = provenance(stored_config(study.run))
+    key = key_of("report", study.digest, about, [sha256(study.run / name) for name in tables])
+    page = study.kept_sealed.read(key)
+    if page is not None:
+        return write_bytes(study.run / "report.html", page)
+    from experiments.assembly import use_compilation_cache
+    from experiments.report import write_report
+
+    use_compilation_cache(study.cache)
+    path = write_report(study.run, study.store, study.model)
+    study.kept_sealed.write(key, path.read_bytes())
+    return path
 
 
 def _track(study: Study) -> None:
@@ -114,7 +135,7 @@ def _track(study: Study) -> None:
     uri = study.config.tracking_uri
     page, planners = pages(study.run)
     try:
-        upload(study.run, uri, study.config.experiment, page, planners)
+        upload(study.run, uri, study.config.experiment, page, planners, kept=study.kept)
     except ConnectionError as error:
         where = f" tracking_uri={uri}" if uri else ""
         say(f"MLflow: {error}; the results are kept, log them later with: wmplan upload {study.run}{where}")
@@ -127,9 +148,13 @@ def plan_scenes(study: Study) -> dict[str, str]:
     from experiments.progress import say, track
 
     there = set(finished(study.run, study.digest, study.scene_ids))
+    recalled = recall(study, [scene for scene in study.scene_ids if scene not in there])
+    if recalled:
+        say(f"{len(recalled)} of {len(study.scene_ids)} scenes were planned by an equal study before ({study.cache})")
+    there |= set(recalled)
     missing = [scene for scene in study.scene_ids if scene not in there]
-    if there:
-        say(f"{len(there)} of {len(study.scene_ids)} scenes were planned before")
+    if len(there) > len(recalled):
+        say(f"{len(there) - len(recalled)} of {len(study.scene_ids)} scenes were planned before")
     lost: dict[str, str] = {}
     damaged, trouble = 0, ""
     sealed = (study.store, study.compared)
@@ -143,6 +168,8 @@ def plan_scenes(study: Study) -> dict[str, str]:
                 for failure in done.result.failures:
                     say(f"scene {done.task}: {failure}")
                 damaged += done.result.damaged
+                if not done.result.failures:
+                    keep(study, done.task)
                 if done.result.trouble and not trouble:
                     trouble = done.result.trouble
                     say(f"rollout cache {trouble}")
@@ -151,6 +178,29 @@ def plan_scenes(study: Study) -> dict[str, str]:
     if damaged:
         say(f"rollout cache: {damaged} damaged places dropped, what they held was imagined again")
     return lost
+
+
+def keep(study: Study, scene_id: str) -> None:
+    """Keep a scene's shard for equal studies; not to be called where a planner failed: it may have been the machine."""
+    from experiments.ledger import shard_path
+
+    study.kept.write(_shard_key(study, scene_id), shard_path(study.run, scene_id).read_bytes())
+
+
+def recall(study: Study, scene_ids: Sequence[str]) -> tuple[str, ...]:
+    """Those of the scenes whose shards an equal study kept, after they were put into the run folder."""
+    from experiments.files import write_bytes
+    from experiments.ledger import finished, shard_path
+
+    for scene in scene_ids:
+        content = study.kept.read(_shard_key(study, scene))
+        if content is not None:
+            write_bytes(shard_path(study.run, scene), content)
+    return finished(study.run, study.digest, scene_ids)
+
+
+def _shard_key(study: Study, scene_id: str) -> str:
+    return key_of("planned", study.digest, scene_id)
 
 
 def run_report(config: ReportConfig) -> int:

@@ -89,8 +89,8 @@ def show(run: Path, seconds: float) -> None:
         console.print(text, highlight=False)
     timings, rows = pd.read_parquet(run / TIMINGS), sum(pd.read_parquet(run / PER_SCENE)["candidates"])
     imagined, asked, steps = (int(timings[name].sum()) for name in ("imagined", "steps_asked", "steps_imagined"))
-    console.print(f"{rows} candidates, {imagined} of them imagined, the rest from the cache; {seconds:.0f} s in all")
-    console.print(f"{asked} imagined steps asked for, {steps} computed")
+    console.print(f"{rows} candidates; planning imagined {imagined} of them and found the rest in the cache")
+    console.print(f"{asked} imagined steps asked for in planning, {steps} computed; {seconds:.0f} s in all")
     for name in ("report.html", LEDGER, PER_SCENE, "agreement.json", "mlflow.db"):
         if (run / name).exists():
             console.print(f"  {run / name}", highlight=False, soft_wrap=True)

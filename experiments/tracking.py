@@ -9,13 +9,18 @@ import json
 import math
 import os
 import re
+import sqlite3
+import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from experiments.files import write_text
+from experiments.files import write_bytes, write_text
+from experiments.kept import NOWHERE, Kept
 from wmplan.errors import InputError
 
 ARTIFACTS = (
@@ -26,6 +31,8 @@ ARTIFACTS = (
     "report.html",
     "config.json",
 )
+DATABASE = "mlflow.db"
+"""The SQLite store in a run folder."""
 RECORD = "mlflow.json"
 """Where a run folder keeps which MLflow runs it became, so that a study that goes on does not log twice."""
 LEGAL = re.compile(r"[^A-Za-z0-9_\-.: /]")
@@ -73,11 +80,19 @@ class UploadConfig:
 
 def default_uri(run: Path) -> str:
     """The SQLite store inside a run folder."""
-    return f"sqlite:///{(run / 'mlflow.db').resolve()}"
+    return f"sqlite:///{(run / DATABASE).resolve()}"
 
 
-def upload(run: Path, uri: str, experiment: str, study: Page, planners: Sequence[Page], again: bool = False) -> str:
-    """Id of the study's MLflow run, after it and its children were logged.
+def upload(
+    run: Path,
+    uri: str,
+    experiment: str,
+    study: Page,
+    planners: Sequence[Page],
+    again: bool = False,
+    kept: Kept = NOWHERE,
+) -> str:
+    """Id of the study's MLflow run, after it and its children were logged. `kept` may hold an empty SQLite store.
 
     Raises:
         ConnectionError: the store cannot be reached or refuses; the message is one line.
@@ -95,6 +110,8 @@ def upload(run: Path, uri: str, experiment: str, study: Page, planners: Sequence
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations between MLflow and SQLAlchemy are not the user's
+            if uri == default_uri(run):
+                _begin_store(run, kept)
             run_id = _log(run, uri, experiment, study, planners)
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests' and the operating system's
         raise ConnectionError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
@@ -116,6 +133,30 @@ def run_upload(config: UploadConfig) -> int:
         raise InputError(f"MLflow at {config.tracking_uri or default_uri(run)}: {error}") from error
     print(f"MLflow run {run_id} at {config.tracking_uri or default_uri(run)}")
     return 0
+
+
+def _begin_store(run: Path, kept: Kept) -> None:
+    """Make the run folder's SQLite store without anything in it, unless it is there.
+
+    MLflow builds its tables by going through all schemas that it ever had, which takes seconds; the outcome depends on
+    its version alone.
+    """
+    path = run / DATABASE
+    if path.exists():
+        return
+    key = f"mlflow-{version('mlflow')}-{version('sqlalchemy')}-{version('alembic')}"
+    content = kept.read(key)
+    if content is None:
+        from mlflow.tracking import MlflowClient
+
+        with tempfile.TemporaryDirectory() as folder:
+            fresh = Path(folder) / DATABASE
+            MlflowClient(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
+            with closing(sqlite3.connect(fresh)) as base, base:
+                base.execute("delete from experiments")  # the default one names the folder that it was made in
+            content = fresh.read_bytes()
+        kept.write(key, content)
+    write_bytes(path, content)
 
 
 def _log(run: Path, uri: str, experiment: str, study: Page, planners: Sequence[Page]) -> str:

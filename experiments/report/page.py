@@ -13,7 +13,7 @@ import pandas as pd
 
 from experiments.agreement import LOG_REPLAY
 from experiments.files import write_text
-from experiments.finished import FinishedStudy
+from experiments.finished import FinishedStudy, provenance
 from experiments.progress import track
 from experiments.report import plots, tables
 from experiments.report.scenes import ScenePictures
@@ -72,7 +72,7 @@ def contents(run: FinishedStudy, store: Path, model: str) -> dict[str, Any]:
         "the list. The tables sort by a click on a column's head; hovering over a head explains it.",
         "scenes": shown,
         "failure_table": _failure_table(run),
-        "config": json.dumps(run.about, indent=1, default=str),
+        "config": json.dumps(provenance(run.about), indent=1, default=str),
         "glossary": tables.glossary([*run.ledger.columns, "accel", "curvature"]),
     }
 

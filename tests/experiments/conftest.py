@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +82,25 @@ def first(place: Path, config) -> Path:
 
     assert run(config(mlflow=True)) == 0
     return place / "first"
+
+
+COMPUTING = ("torch", "jax", "scipy.stats", "sklearn", "matplotlib", "jinja2")
+"""Without these no candidate is imagined or planned, no figure computed, no picture drawn, no page filled."""
+
+
+@pytest.fixture(scope="session")
+def studied_apart(first: Path, place: Path):
+    """Runs the small study in a process of its own: which of `COMPUTING` it loaded, and what it said."""
+
+    def study(out: str, *more: str) -> tuple[list[str], str]:
+        words = ["study", "logs=store", f"logs.path={place / 'store'}", "model=cv", "optimizers=[cem,lattice]"]
+        words += ["candidates=32", "samples=2", f"out={place / out}", f"cache={place / 'cache'}", *more]
+        ask = f"print(json.dumps([main({words!r}), *(m for m in {COMPUTING} if m in sys.modules)]))"
+        program = f"import json, sys\nfrom experiments.cli import main\n{ask}"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        status, *loaded = json.loads(done.stdout.splitlines()[-1])
+        assert status == 0, done.stderr
+        return loaded, done.stderr
+
+    return study

@@ -12,17 +12,25 @@ import pytest
 
 from experiments.finished import FinishedStudy
 from experiments.ledger import LEDGER
-from experiments.report import write_report
 from experiments.report.tables import number, ranking, table
 from experiments.report.trust import trust_of
+from experiments.study import run
 from wmplan.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def report(first: Path) -> Path:
+def report(first: Path, place: Path, config) -> Path:
     """The report of the small study."""
-    about = json.loads((first / "config.json").read_text())
-    return write_report(first, Path(about["store"]), about["model"])
+    assert run(config(out=str(place / "drawn"), report=True)) == 0
+    return place / "drawn" / "report.html"
+
+
+def test_an_equal_study_shows_the_same_page_and_draws_nothing(report: Path, place: Path, studied_apart):
+    loaded, _ = studied_apart("drawn_again", "mlflow=false", "name=study")
+    assert loaded == []
+    assert (place / "drawn_again" / "report.html").read_bytes() == report.read_bytes()
+    about = json.loads((place / "drawn_again" / "config.json").read_text())
+    assert about["config"]["out"] not in report.read_text()
 
 
 def test_the_page_needs_nothing_from_outside(report: Path):

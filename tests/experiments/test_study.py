@@ -90,7 +90,8 @@ def test_rows_of_a_scene_do_not_depend_on_other_scenes_or_their_order(
 def test_killed_in_the_middle_the_same_command_goes_on_with_what_is_cached(first: Path, place: Path) -> None:
     out = place / "killed"
     words = ["study", "logs=store", f"logs.path={place / 'store'}", "model=cv", "optimizers=[cem,lattice]"]
-    words += ["candidates=32", "samples=2", f"out={out}", f"cache={place / 'cache'}", "report=false", "mlflow=false"]
+    terms = shutil.copytree(place / "cache", place / "terms_only", ignore=shutil.ignore_patterns("kept", "compared"))
+    words += ["candidates=32", "samples=2", f"out={out}", f"cache={terms}", "report=false", "mlflow=false"]
     command = [sys.executable, "-m", "experiments.cli", *words, "workers=1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     until = time.monotonic() + 240
@@ -114,8 +115,7 @@ def test_killed_in_the_middle_the_same_command_goes_on_with_what_is_cached(first
 def test_a_damaged_cache_costs_imagination_and_is_said_once(
     first: Path, place: Path, config: Make, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    shutil.copytree(place / "cache", tmp_path / "cache")
-    shutil.rmtree(tmp_path / "cache" / "compared")
+    shutil.copytree(place / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("kept", "compared"))
     terms = sorted((tmp_path / "cache" / "terms").glob("*/*.rows"))
     for path in terms:
         content = bytearray(path.read_bytes())
