@@ -154,12 +154,16 @@ class DiffusionNetwork(nn.Module):
         """The inverse of `standardised`, within the encoder's bounds."""
         return (self.latent_mean + self.latent_std * clean).clamp(-1.0, 1.0)
 
-    def begin(self, static: Float[Tensor, "B C H W"], history: Float[Tensor, "B T 5 H W"]) -> State:
-        """The state at t0 of each scene."""
+    def begin(
+        self, static: Float[Tensor, "B C H W"], history: Float[Tensor, "B T 5 H W"], remember: bool = True
+    ) -> State:
+        """The state at t0 of each scene; without what the denoisers are given of scene and frames unless `remember`."""
         scene = self.tokenizer.scene(static, history)
+        particles = seed(history, self.preset.grid, self.preset.max_particles)
+        if not remember:
+            return State(scene, particles, (), 0)
         tokens = torch.cat([one.scene(static, history).tokens for one in self.denoisers], dim=-1)
         past = tuple(self.remember(frame[:, :4]) for frame in history[:, -self.preset.history :].unbind(1))
-        particles = seed(history, self.preset.grid, self.preset.max_particles)
         return State(replace(scene, tokens=tokens), particles, past, 0)
 
     def remember(self, frame: Float[Tensor, "B 4 H W"]) -> Float[Tensor, "B S D"]:
@@ -217,9 +221,15 @@ class DiffusionNetwork(nn.Module):
         latents = self.latents_of(ddim(denoise, noise, options.schedule, options.steps))
         return (self.gain * latents + self.shift).clamp(-1.0, 1.0) if options.calibrated else latents
 
-    def advance(self, state: State, latents: Float[Tensor, "B S L"], remember: bool = True) -> tuple[State, Decoded]:
-        """The state one step on, and the frame that the latents lead to."""
-        decoded = self.tokenizer.decoder(latents, state.particles, state.scene, state.age)
+    def advance(
+        self,
+        state: State,
+        latents: Float[Tensor, "B S L"],
+        ego: Float[Tensor, "B 2 4"] | None = None,
+        remember: bool = True,
+    ) -> tuple[State, Decoded]:
+        """The state one step on, and the frame that the latents lead to; `ego` is `Action.states` of the step."""
+        decoded = self.tokenizer.decoder(latents, state.particles, state.scene, state.age, ego)
         past = state.past
         if remember:
             past = (*past, self.remember(decoded.frame))[-self.preset.history :]

@@ -128,12 +128,13 @@ class Diffusion:
                 rows = torch.arange(first, first + preset.chunk).clamp(max=count - 1)
                 leader = torch.from_numpy(leaders)[rows // samples]
                 # Within the pass: vectorised sines depend on where a number stands.
-                action = Action(drawn[leader, t : t + 2], ego_steps(states[leader, t : t + 2])[:, 0])
+                driven = states[leader, t : t + 2]
+                action = Action(drawn[leader, t : t + 2], ego_steps(driven)[:, 0], driven)
                 last = t + 1 == self.horizon
                 before = levels.state(rows)
                 anchor = anchor_of(before, preset)
                 latents = network.sample(before, anchor, action, draws[rows % samples], self.sampling)
-                state, decoded = network.advance(before, latents, remember=not last)
+                state, decoded = network.advance(before, latents, driven, remember=not last)
                 rollouts = range(first, min(first + preset.chunk, count))
                 if not last:
                     levels.keep(rollouts, state)
