@@ -6,6 +6,7 @@ that vary too much; neither shows in a picture at once. An affine map per dimens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,9 @@ from wmplan.contracts import RASTER_HISTORY
 from wmplan.models.dit import DiffusionNetwork, near_traffic
 from wmplan.models.dit_sampler import frame_noise
 from wmplan.models.rollout import Action, anchor_of, ego_steps
-from wmplan.models.training.data import Examples
+from wmplan.models.training.calibrate import best_gains
+from wmplan.models.training.data import Batch, Examples
+from wmplan.models.training.measure import measure
 from wmplan.models.training.settings import Settings
 from wmplan.randomness import NoiseBank, fold_in
 
@@ -26,7 +29,7 @@ BAND = (0.8, 1.25)
 """Ratios of standard deviations outside of which the sampler, not chance, is at fault: alarm."""
 MOST_GAIN = 1.25
 """Samples are spread at most so much: beyond, spreading enlarges what the model does not know."""
-MOST_SCENES = 128
+MOST_SCENES = 96
 BATCH = 16
 
 
@@ -68,7 +71,8 @@ def true_and_sampled(
             now = RASTER_HISTORY - 1 + ahead
             state = network.begin(batch.static, batch.frames[:, ahead : now + 1])
             anchor = anchor_of(state, preset)
-            action = Action(batch.footprints[:, ahead : ahead + 2], ego_steps(batch.ego[:, ahead : ahead + 2])[:, 0])
+            driven = batch.ego[:, ahead : ahead + 2]
+            action = Action(batch.footprints[:, ahead : ahead + 2], ego_steps(driven)[:, 0], driven)
             near = near_traffic(anchor, preset.patch)
             true.append(network.encode(batch.frames[:, now + 1, :4], anchor, state.scene)[near])
             for m in range(samples):
@@ -78,11 +82,41 @@ def true_and_sampled(
     return torch.cat(true), torch.cat(drawn)
 
 
-def fit_spread(network: DiffusionNetwork, examples: Examples, settings: Settings) -> dict[str, Any]:
-    """Sets the network's shift and gain; what was found, for the card."""
+@torch.no_grad()
+def forecast_dit(
+    network: DiffusionNetwork, batch: Batch, scene_ids: Sequence[str], samples: int, horizon: int
+) -> Float[Tensor, "B T 2 H W"]:
+    """Occupancy given what the ego really did, mean over the samples."""
+    state = network.begin(batch.static, batch.frames[:, :RASTER_HISTORY]).expand(samples)
+    ego, shown = (x.repeat_interleave(samples, 0) for x in (batch.ego, batch.footprints))
+    banks = [NoiseBank(fold_in(0, name, "measure"), samples) for name in scene_ids]
+    steps, frames = ego_steps(ego), []
+    for t in range(horizon):
+        action = Action(shown[:, t : t + 2], steps[:, t], ego[:, t : t + 2])
+        noise = torch.cat([frame_noise(bank, t, network.latent_shape) for bank in banks])
+        latents = network.sample(state, anchor_of(state, network.preset), action, noise, network.options)
+        state, decoded = network.advance(state, latents, action.states)
+        frames.append(decoded.occupancy.reshape(-1, samples, *decoded.occupancy.shape[1:]).mean(1))
+    return torch.stack(frames, dim=1)
+
+
+def fit_dit(network: DiffusionNetwork, examples: Examples, settings: Settings) -> dict[str, Any]:
+    """Sets the network's shift and gain of latents, then the decoder's gains; what was found, for the card."""
     if len(examples) > MOST_SCENES:
         examples = examples.select(np.unique(np.linspace(0, len(examples) - 1, MOST_SCENES).astype(int)))
     network.eval()
+    found = fit_spread(network, examples, settings)
+    gains = network.tokenizer.decoder.gains
+
+    def score() -> float:
+        return float(np.nanmean(measure(network, examples, 2, settings.horizon, forecast=forecast_dit).mean("model")))
+
+    best_gains(gains, score)
+    return found | {"gains": gains.tolist()}
+
+
+def fit_spread(network: DiffusionNetwork, examples: Examples, settings: Settings) -> dict[str, Any]:
+    """Sets the network's shift and gain; what was found."""
     true, sampled = true_and_sampled(network, examples, settings.horizon)
     spread = spread_of(sampled, true)
     network.gain.copy_(spread.gain)

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wmplan.contracts import RASTER_HISTORY
+from wmplan.contracts import RASTER_HISTORY, Grid
 from wmplan.models.dit import DiffusionNetwork, near_traffic
 from wmplan.models.dit_schedule import levels, wanted
 from wmplan.models.rollout import Action, State, anchor_of, ego_steps
 from wmplan.models.training.data import Batch
-from wmplan.models.training.losses import frame_loss, particle_loss, particle_targets
+from wmplan.models.training.losses import frame_loss, particle_loss, particle_targets, reaction_loss
 from wmplan.models.training.settings import Settings
 
 STAGES = ("tokenizer", "denoise", "on_policy")
@@ -23,7 +23,10 @@ MOMENT_CALLS = 50
 """Batches whose latents set the scales; then they are fixed."""
 FAR_WEIGHT = 0.05
 """Weight of patches without traffic beside those with it."""
+KNOWN_SHARE = 0.5
+"""A patch is learned from where the log tells of more than this share of its cells."""
 WEAKER_AVERAGE = 0.99
+"""Decay of the weaker model's weights in the single-step stage; after it they stay."""
 
 
 def dit_loss(
@@ -53,21 +56,19 @@ def _tokenizer(
 
     Noise on the latents takes the place of the quantiser: what is said too quietly is lost.
     """
-    state = network.begin(batch.static, batch.frames[:, :RASTER_HISTORY])
+    state = network.begin(batch.static, batch.frames[:, :RASTER_HISTORY], remember=False)
     span = slice(RASTER_HISTORY - 1, RASTER_HISTORY + horizon)
     place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
     informed = (torch.rand(len(batch.static), 1, 1, generator=generator) >= settings.null_share).float()
+    informed = informed[batch.scenes]
     total = torch.zeros(())
     for t in range(horizon):
         truth, anchor = batch.frames[:, RASTER_HISTORY + t], anchor_of(state, network.preset)
         latents = informed * network.encode(truth[:, :4], anchor, state.scene)
         latents = latents + settings.dit.latent_noise * torch.randn(latents.shape, generator=generator)
-        state, decoded = network.advance(state, latents, remember=False)
-        loss = frame_loss(decoded.logits, truth)
-        loss = loss + settings.place_weight * particle_loss(
-            state.particles, place[:, t + 1], told[:, t + 1], network.preset.grid
-        )
-        total = total + loss / horizon
+        state, decoded = network.advance(state, latents, batch.ego[:, t : t + 2], remember=False)
+        placed = _placed(state, place[:, t + 1], told[:, t + 1], batch.scenes, settings, network.preset.grid)
+        total = total + (frame_loss(decoded.logits, truth) + placed) / horizon
     return total
 
 
@@ -87,11 +88,14 @@ def _denoised(
     place, told = particle_targets(state.particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
     steps = ego_steps(batch.ego[:, first : first + horizon + 1])
     rows = len(batch.static)
+    # Rows that share their past share their particles, one for one; after t0 the past is each one's own.
+    scenes = torch.arange(rows) if first else batch.scenes
     told_action = torch.rand(rows, generator=generator) >= options.action_dropout
     total = torch.zeros(())
     for t in range(horizon):
         truth, anchor = batch.frames[:, now + t + 1], anchor_of(state, preset)
-        action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t])
+        driven = batch.ego[:, first + t : first + t + 2]
+        action = Action(batch.footprints[:, first + t : first + t + 2], steps[:, t], driven)
         near = near_traffic(anchor, preset.patch)
         with torch.no_grad():
             latents = network.encode(truth[:, :4], anchor, state.scene)
@@ -106,23 +110,30 @@ def _denoised(
         given = network.given(0, state, anchor, action, told_action)
         predicted = network.denoiser(noisy, time, given)
         error = (predicted - wanted(options.objective, clean, noise, alpha, sigma)).square().mean(-1)
-        weight = torch.where(near, 1.0, FAR_WEIGHT)
-        total = total + (weight * error).sum() / weight.sum() / horizon
+        # Where the log cannot tell, beyond the map or in reach of an ego that was moved, there is nothing to denoise.
+        known = torch.nn.functional.avg_pool2d(truth[:, 4:], preset.patch).flatten(1) > KNOWN_SHARE
+        weight = torch.where(near, 1.0, FAR_WEIGHT) * known
+        total = total + (weight * error).sum() / weight.sum().clamp(min=1.0) / horizon
         last = t + 1 == horizon
         if last and not options.frame_weight:
             break
         estimate = network.latents_of(network.estimate(predicted, noisy, time))
         if not options.frame_weight:
             estimate = estimate.detach()
-        state, decoded = network.advance(state, estimate)
+        state, decoded = network.advance(state, estimate, driven)
         if options.frame_weight:
-            loss = frame_loss(decoded.logits, truth)
-            loss = loss + settings.place_weight * particle_loss(
-                state.particles, place[:, t + 1], told[:, t + 1], preset.grid
-            )
-            total = total + options.frame_weight * loss / horizon
+            placed = _placed(state, place[:, t + 1], told[:, t + 1], scenes, settings, preset.grid)
+            total = total + options.frame_weight * (frame_loss(decoded.logits, truth) + placed) / horizon
         state = _detached(state)
     return total
+
+
+def _placed(state: State, place: Tensor, told: Tensor, scenes: Tensor, settings: Settings, grid: Grid) -> Tensor:
+    """Where the particles are, and what the ego's action changed of it."""
+    reaction = reaction_loss(state.particles.position, place, told, scenes, grid)
+    return settings.place_weight * particle_loss(state.particles, place, told, grid) + (
+        settings.reaction_weight * reaction
+    )
 
 
 @torch.no_grad()

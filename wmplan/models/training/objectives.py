@@ -10,16 +10,16 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from torch import Tensor
+
 from wmplan.contracts import Critic
 from wmplan.errors import InputError
+from wmplan.models.training import direct_stages, dit_stages, jump_stages, stages
 from wmplan.models.training.calibrate import fit_gains
 from wmplan.models.training.data import Batch, Examples
-from wmplan.models.training.dit_calibrate import fit_spread
+from wmplan.models.training.dit_calibrate import fit_dit, forecast_dit
 from wmplan.models.training.gates import Gated, tokenizer_gates
 from wmplan.models.training.measure import Forecast, forecast_ar
 from wmplan.models.training.settings import Settings
-
-from wmplan.models.training import direct_stages, dit_stages, jump_stages, stages
 
 StageLoss = Callable[[str, Any, Batch, Settings, int, int, torch.Generator], Float[Tensor, ""]]
 """`loss(stage, network, batch, settings, horizon, first, generator)`: rollouts of `horizon` steps; a stage that looks
@@ -62,7 +62,7 @@ OBJECTIVES = {
         direct_stages.forecast_regression,
         jump_stages.motion_weights,
     ),
-    "dit": Objective(dit_stages.STAGES, dit_stages.SHARES, dit_stages.dit_loss, fit_spread),
+    "dit": Objective(dit_stages.STAGES, dit_stages.SHARES, dit_stages.dit_loss, fit_dit, forecast_dit),
 }
 
 
