@@ -92,6 +92,13 @@ def test_codebook_finds_planted_clusters_and_a_shift_of_them():
     assert (book.usage[1:] >= DEAD).all()
 
 
+def test_words_placed_at_once_stand_on_different_vectors():
+    raw = torch.randn(30, 3, generator=torch.Generator().manual_seed(4)).repeat_interleave(3, dim=0)
+    book = Codebook(31, 3)
+    book.learn(raw)
+    assert (raw - book.words[book.nearest(raw)]).abs().max() < 1e-6
+
+
 def test_words_are_the_means_of_what_chooses_them():
     book = Codebook(3, 2)
     book.words = torch.tensor([[0.0, 0.0], [0.9, 0.0], [-0.6, 0.4]])
