@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wmplan.contracts import RASTER_HISTORY
 from wmplan.models.dit import DiffusionNetwork, near_traffic
+from wmplan.models.dit_options import DitOptions
 from wmplan.models.dit_sampler import frame_noise
 from wmplan.models.rollout import Action, anchor_of, ego_steps
 from wmplan.models.training.calibrate import best_gains
@@ -83,10 +84,10 @@ def true_and_sampled(
 
 
 @torch.no_grad()
-def forecast_dit(
-    network: DiffusionNetwork, batch: Batch, scene_ids: Sequence[str], samples: int, horizon: int
-) -> Float[Tensor, "B T 2 H W"]:
-    """Occupancy given what the ego really did, mean over the samples."""
+def rollouts(
+    network: DiffusionNetwork, batch: Batch, scene_ids: Sequence[str], samples: int, horizon: int, options: DitOptions
+) -> Float[Tensor, "B M T 2 H W"]:
+    """Sampled occupancy given what the ego really did; a scene's noise belongs to its id."""
     state = network.begin(batch.static, batch.frames[:, :RASTER_HISTORY]).expand(samples)
     ego, shown = (x.repeat_interleave(samples, 0) for x in (batch.ego, batch.footprints))
     banks = [NoiseBank(fold_in(0, name, "measure"), samples) for name in scene_ids]
@@ -94,10 +95,17 @@ def forecast_dit(
     for t in range(horizon):
         action = Action(shown[:, t : t + 2], steps[:, t], ego[:, t : t + 2])
         noise = torch.cat([frame_noise(bank, t, network.latent_shape) for bank in banks])
-        latents = network.sample(state, anchor_of(state, network.preset), action, noise, network.options)
+        latents = network.sample(state, anchor_of(state, network.preset), action, noise, options)
         state, decoded = network.advance(state, latents, action.states)
-        frames.append(decoded.occupancy.reshape(-1, samples, *decoded.occupancy.shape[1:]).mean(1))
-    return torch.stack(frames, dim=1)
+        frames.append(decoded.occupancy.reshape(-1, samples, *decoded.occupancy.shape[1:]))
+    return torch.stack(frames, dim=2)
+
+
+def forecast_dit(
+    network: DiffusionNetwork, batch: Batch, scene_ids: Sequence[str], samples: int, horizon: int
+) -> Float[Tensor, "B T 2 H W"]:
+    """The mean over the samples of occupancy given what the ego really did."""
+    return rollouts(network, batch, scene_ids, samples, horizon, network.options).mean(1)
 
 
 def fit_dit(network: DiffusionNetwork, examples: Examples, settings: Settings) -> dict[str, Any]:
