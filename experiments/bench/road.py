@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -49,25 +50,36 @@ class RoadBench:
     """A store of recorded scenes (such as Waymo's) to hold the traffic against; empty = no table of realism."""
     scenes: int = 100
     """At most so many of its scenes, a fixed random choice."""
+    only: tuple[str, ...] = ()
+    """Some of speed, growth, logs, outcomes, realism; empty = all of them (realism where there is a store)"""
     results: str = str(FOLDER)
     """Folder of the results."""
 
 
 def run(config: RoadBench) -> int:
-    """Measure and record; the exit status. About ten minutes."""
-    rows = Rows(3, "wmplan bench road" + (f" store={Path(config.store).name}" if config.store else ""), config.results)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    _against_highway(config, rows, cores)
-    _growth(config, rows)
-    _logs(config, rows)
-    _truth(config, rows)
-    if config.store:
-        _realism(config, rows)
+    """Measure and record; the exit status. About ten minutes.
+
+    Raises:
+        InputError: `only` names what cannot be measured.
+    """
+    store = f" store={Path(config.store).name}" if config.store else ""
+    only = f" only=[{','.join(config.only)}]" if config.only else ""
+    rows = Rows(3, f"wmplan bench road{store}{only}", config.results)
+    parts = {name: part for name, part in PARTS.items() if config.store or name != "realism"}
+    for name in config.only:
+        if name not in parts:
+            raise InputError(
+                f"bench road: only: {name!r}, expected some of {', '.join(PARTS)}; realism needs store=PATH"
+            )
+    for name, part in parts.items():
+        if not config.only or name in config.only:
+            part(config, rows)
     return 0
 
 
-def _against_highway(config: RoadBench, rows: Rows, cores: int) -> None:
+def _against_highway(config: RoadBench, rows: Rows) -> None:
     """Agent-steps a second of both, one after the other, each with all cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     theirs = _all("experiments.bench.highway_ticks:job", config.vehicles, [f"{config.episodes}"] * cores, cores)
     share = config.worlds // cores
     ours = _all("experiments.bench.road_speed:job", share, [f"rate {share}"] * cores, cores)
@@ -145,17 +157,19 @@ def _realism(config: RoadBench, rows: Rows) -> None:
 
 def _truth(config: RoadBench, rows: Rows) -> None:
     """The true outcomes of many candidates of one scene, with all cores; late, because it loads JAX here."""
-    from experiments.bench.road_outcomes import measure
+    from experiments.bench.road_outcomes import measure, measure_crowd
 
     found = measure(config.candidates, config.seconds)
+    crowd = measure_crowd(config.candidates, config.seconds)
     name = f"outcomes, {config.candidates} candidates x {config.seconds:g} s x 32 agents"
-    for truth in found:
+    for truth in (*found, crowd):
         rows.write(f"{name}, {truth.kind}: seconds", truth.whole.clock)
+        rows.write(f"{name}, {truth.kind}: of the 32 exist", float(truth.exist))
     worst = max(truth.whole.clock for truth in found)
     rows.write(f"{name}, slowest map: seconds", worst, f"{MOST_OUTCOMES_S:g} or less", worst <= MOST_OUTCOMES_S)
     rows.write(f"{name}: seconds of CPU time, both cores", median(truth.whole.cpu for truth in found))
     rows.write(f"{name}: of them executing", median(truth.executed.cpu for truth in found))
-    _recompiled(rows, "outcomes", sum(truth.whole.recompiled + truth.executed.recompiled for truth in found))
+    _recompiled(rows, "outcomes", sum(truth.whole.recompiled + truth.executed.recompiled for truth in (*found, crowd)))
 
 
 def _recompiled(rows: Rows, what: str, count: int) -> None:
@@ -171,3 +185,13 @@ def _all(factory: str, settings: Any, tasks: list[str], workers: int) -> list[An
             raise InputError(f"bench road: {done.task}: {done.error}")
         results[done.task] = done.result
     return [results[task] for task in numbered]
+
+
+PARTS: dict[str, Callable[[RoadBench, Rows], None]] = {
+    "speed": _against_highway,
+    "growth": _growth,
+    "logs": _logs,
+    "outcomes": _truth,
+    "realism": _realism,
+}
+"""What is measured, in this order: what loads JAX in this process comes last."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wmplan.scene import STEP_S, Feature, Kind, Lights, Log, RoadMap, Tracks
+from wmplan.scene import STEP_S, Feature, Future, Kind, Lights, Log, RoadMap, Scene, Tracks
 from wmplan.simulator.layout import strip
 from wmplan.simulator.network import Network
 from wmplan.simulator.populate_scene import of_scene
@@ -24,12 +24,17 @@ AHEAD_M = 1000.0
 
 def crowd(agents: int, worlds: int) -> tuple[Network, State]:
     """So many equal worlds of `agents` cars, the ego in their middle; nobody is left out and no row is empty."""
-    scene, future = next(cut(_motorway(agents), WindowConfig(radius_m=1000.0)))
+    scene, future = crowded(agents)
     found = scene_road(scene, future)
     if found.rows != agents or len(found.start.ids) != agents:
         raise ValueError(f"bench road: {len(found.start.ids)} of {agents} cars on {found.rows} rows")
     network, state = of_scene(found, seed=0)
     return network, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (worlds, *leaf.shape)), state)
+
+
+def crowded(agents: int) -> tuple[Scene, Future]:
+    """The motorway with so many cars as a recorded scene."""
+    return next(cut(_motorway(agents), WindowConfig(radius_m=1000.0)))
 
 
 def _motorway(agents: int) -> Log:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from experiments.bench.road_crowd import crowded
 from experiments.bench.timing import Timed, timed
 from wmplan.plans import Plans, Start
 from wmplan.scene import STEP_S
@@ -21,23 +22,30 @@ from wmplan.windows import WindowConfig, cut
 
 @dataclass(frozen=True)
 class Truth:
-    """The cost of one scene's candidates on a map of this kind: the whole call, and its first part."""
+    """The cost of one scene's candidates on a map of this kind: the whole call, and its first part. `exist` of the 32
+    rows are somebody at t0."""
 
     kind: str
+    exist: int
     whole: Timed
     executed: Timed
 
 
 def measure(candidates: int, seconds: float) -> list[Truth]:
     """A scene of every kind of map; compiled once for all."""
-    return [_of_kind(kind, candidates, round(seconds / STEP_S)) for kind in MAPS]
+    return [_of_scene(kind, *some_scene(kind), candidates, round(seconds / STEP_S)) for kind in MAPS]
 
 
-def _of_kind(kind: str, candidates: int, steps: int) -> Truth:
-    scene_goes_on, start = some_scene(kind)
+def measure_crowd(candidates: int, seconds: float) -> Truth:
+    """A motorway on which all 32 rows are somebody."""
+    scene, future = crowded(32)
+    return _of_scene("crowd", live(scene, future), start_of(scene), candidates, round(seconds / STEP_S))
+
+
+def _of_scene(kind: str, alive: LiveScene, start: Start, candidates: int, steps: int) -> Truth:
     plans = Plans.from_controls(some_candidates(candidates, steps), start.speed)
-    whole = timed(lambda: scene_goes_on.outcomes(plans, start, float("nan")), ())
-    return Truth(kind, whole, timed(lambda: scene_goes_on.execute(plans), ()))
+    whole = timed(lambda: alive.outcomes(plans, start, float("nan")), ())
+    return Truth(kind, int(alive.state.active.sum()), whole, timed(lambda: alive.execute(plans), ()))
 
 
 def some_scene(kind: str) -> tuple[LiveScene, Start]:

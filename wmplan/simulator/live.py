@@ -62,8 +62,7 @@ class LiveScene:
     def outcomes(self, plans: Plans, start: Start, expert_progress_m: float) -> Outcomes:
         """Both driving scores of what each plan leads to, and what they are made of (`wmplan.simulator.outcome`).
 
-        Each half of the plans is executed and judged by a thread of its own; outcomes are row-wise, so nothing else
-        depends on it.
+        Each half of the plans is executed by a thread of its own; outcomes are row-wise, so nothing else depends on it.
 
         Raises:
             InputError: plans that are not finite or beyond the bicycle's bounds.
@@ -71,14 +70,15 @@ class LiveScene:
         half = -(-len(plans) // (2 * PLANS_TOGETHER)) * PLANS_TOGETHER
         parts = [part for part in (plans.controls[:half], plans.controls[half:]) if len(part)]
 
-        def outcomes(part: Float32[ndarray, "K T 2"]) -> Outcomes:
+        def executed(part: Float32[ndarray, "K T 2"]) -> Executed:
             with _COMPILING:
                 running = self._begin(part)
-            return self.judge(self._seen(running, len(part)), start, expert_progress_m)
+            return self._seen(running, len(part))
 
-        # One program runs on one core whatever there are; programs that two threads started run side by side.
+        # One program runs on one core whatever there are; programs that two threads started run side by side. Only this
+        # thread judges: GEOS builds the indices of prepared geometries when they are first asked, without a lock.
         with ThreadPoolExecutor(len(parts)) as pool:
-            judged = list(pool.map(outcomes, parts))
+            judged = [self.judge(done, start, expert_progress_m) for done in pool.map(executed, parts)]
         return Outcomes(self.name, judged[0].columns, np.concatenate([part.values for part in judged]))
 
     def judge(self, executed: Executed, start: Start, expert_progress_m: float) -> Outcomes:
