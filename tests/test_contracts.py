@@ -22,9 +22,9 @@ from critics import (
 from optimizers import OPTIMIZERS, make
 from wmplan.contracts import GRIDS, Context, Imagined, Proposal, SceneRaster, Terms
 from wmplan.models import MODELS, ConstantVelocity, load_model
-from wmplan.models.ar import Autoregressive
+from wmplan.models.families import FAMILIES
 from wmplan.models.presets import preset_of
-from wmplan.models.rollout import Network
+from wmplan.models.training import Settings
 from wmplan.plans import Plans, Start
 from wmplan.randomness import NoiseBank
 from wmplan.raster import rasterize
@@ -56,14 +56,16 @@ def test_world_models(name: str, grid_name: str) -> None:
     check_world_model(load_model(name, GRIDS[grid_name]), scenes, some_plans(scenes[0].start), reactive=False)
 
 
-def test_the_learned_world_model_with_any_weights() -> None:
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_learned_world_models_with_any_weights(family: str) -> None:
     torch.manual_seed(0)
-    network = Network(preset_of("nano"))
+    network = FAMILIES[family].network(preset_of("nano"), dataclasses.asdict(Settings(family=family)))
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.05 * torch.randn_like(weight))  # as made, its last layers are zero and nothing reacts
     scenes = rasters()[:1]
-    check_world_model(Autoregressive(network, "any"), scenes, some_plans(scenes[0].start).select([0, 3, 6]), samples=2)
+    model = FAMILIES[family].model(network, "any", 2)
+    check_world_model(model, scenes, some_plans(scenes[0].start).select([0, 3, 6]), samples=2)
 
 
 class Wrapped:
