@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from test_ar import make_raster, plans_of
+from test_ar_training import SMALL, examples_of
 
 from wmplan.errors import InputError
+from wmplan.models import checkpoint, load_model
+from wmplan.models.ar import Autoregressive
+from wmplan.models.model_card import Card
 from wmplan.models.presets import PRESETS
 from wmplan.models.quantisers import QUANTISERS, null_bias, perplexity, quantiser_of
+from wmplan.models.rollout import Network
+from wmplan.models.training import train
 from wmplan.models.vq import DEAD, Codebook, VectorQuantiser
+from wmplan.randomness import NoiseBank
 
 NAMES = sorted(QUANTISERS)
 PRESET = PRESETS["nano"]
@@ -135,6 +144,14 @@ def test_commitment_counts_told_vectors_only_and_pulls_to_the_code():
     assert quantiser.learn(raw, torch.zeros(2, dtype=torch.bool)) == 0.0
 
 
+def test_vectors_that_are_not_finite_leave_the_words_alone():
+    book = Codebook(4, 2)
+    book.learn(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    before = book.words.clone()
+    book.learn(torch.tensor([[1.0, 0.0], [torch.nan, 1.0]]))
+    assert torch.equal(book.words, before)
+
+
 def test_second_stage_explains_what_the_first_leaves():
     generator = torch.Generator().manual_seed(3)
     raw = 0.5 * torch.randn(400, 4, generator=generator)
@@ -146,6 +163,43 @@ def test_second_stage_explains_what_the_first_leaves():
             quantiser.learn(raw, told)
         error[stages] = float((quantiser.quantise(raw) - torch.tanh(raw)).square().mean())
     assert error[2] < 0.5 * error[1]
+
+
+def test_a_model_with_learned_words_imagines_rows_alone_and_loads_to_the_same_bytes(tmp_path):
+    network = Network(PRESET, "rvq2")
+    generator = torch.Generator().manual_seed(0)
+    for book in network.tokenizer.quantiser.codebooks:
+        book.words = torch.randn(book.words.shape, generator=generator)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    raster, plans, noise = make_raster(), plans_of(3), NoiseBank(0, 2)
+    model = Autoregressive(network, "any", horizon=2)
+    whole = model.imagine(model.encode(raster), plans, noise)
+    assert whole.latents.shape == (3, 2, 2, 64 * 64)
+    assert len(torch.unique(whole.latents[0, 0, 0].reshape(64, 64), dim=0)) > 2
+    part = model.imagine(model.encode(raster), plans.select([2]), noise)
+    assert torch.equal(part.occupancy[0], whole.occupancy[2])
+    checkpoint.save(tmp_path, network, Card("nano", 2, "", {"quantiser": "rvq2"}, {}, (), ()))
+    again = load_model(tmp_path)
+    assert torch.equal(again.imagine(again.encode(raster), plans, noise).occupancy, whole.occupancy)
+
+
+def test_killed_training_resumes_to_the_same_words(tmp_path):
+    examples = examples_of(4)
+    settings = replace(SMALL, quantiser="vq_ema", steps=(3, 0, 1))
+    whole, _ = train(examples, settings, tmp_path / "whole")
+
+    def kill(progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(examples, settings, tmp_path / "killed", kill)
+    again, _ = train(examples, settings, tmp_path / "killed")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert whole.tokenizer.quantiser.codebooks[0].usage.count_nonzero() > 20
 
 
 def test_perplexity_of_known_shares():

@@ -49,9 +49,10 @@ class Codebook(nn.Module):
 
         Those are drawn one after another with a probability in proportion to the squared distance from the nearest
         word, as k-means++ chooses its centres, by numbers that only the count of calls decides. New tensors take the
-        old ones' place: a graph that saved the old words for its backward pass keeps them.
+        old ones' place: a graph that saved the old words for its backward pass keeps them. Vectors that are not finite
+        teach nothing: a training that stops at them keeps its words.
         """
-        if not len(raw):
+        if not len(raw) or not bool(torch.isfinite(raw).all()):
             return
         chosen = self.nearest(raw)
         count = torch.zeros_like(self.usage).scatter_add_(0, chosen, torch.ones_like(raw[:, 0]))
