@@ -360,7 +360,7 @@ def test_the_simulators_own_future_is_read_as_a_perfect_model_would_be(moments):
     controls = []
     for scene, future in moments:
         probed = probe(scene, future, NANO, battery.plans)
-        for found in measure_truth(probed, battery):
+        for found in measure_truth(probed, battery).values():
             rows[found.reaction.model].append(found.reaction)
             if found.control is not None and found.reaction.model == CEILING:
                 controls.append(found.control)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -14,7 +14,15 @@ from wmplan.randomness import NoiseBank, fold_in
 from wmplan.scene import STEP_S, Future, Scene
 from wmplan.validation.action_use import SceneUse, use, variants
 from wmplan.validation.controllability import SceneControl, Sweep, control
-from wmplan.validation.interventions import ACCELS_MPS2, HORIZON_STEPS, Probed, interventions, read_futures
+from wmplan.validation.interventions import (
+    ACCELS_MPS2,
+    HORIZON_STEPS,
+    Acted,
+    Futures,
+    Probed,
+    interventions,
+    read_futures,
+)
 from wmplan.validation.reaction import SceneReaction, react
 
 CEILING, FLOOR = "oracle", "action-blind"
@@ -62,50 +70,63 @@ class Battery:
 
 @dataclass(frozen=True)
 class SceneProbes:
-    """What the probes found in one scene of one model. `control` and `use` are None where nobody truly reacts."""
+    """What the probes found in one scene of one model. `control` and `use` are None where nobody truly reacts; `twin`
+    is the same imagined reaction held against what drivers with other parameters truly do."""
 
     reaction: SceneReaction
-    control: SceneControl | None
-    use: SceneUse | None
+    control: SceneControl | None = None
+    use: SceneUse | None = None
+    twin: SceneReaction | None = None
 
 
 def measure(
-    model: WorldModel, probed: Probed, battery: Battery, seed: int, samples: int, sweep: bool = True
+    name: str,
+    model: WorldModel,
+    probed: Probed,
+    battery: Battery,
+    seed: int,
+    samples: int,
+    twin: Probed | None = None,
+    whole: bool = True,
 ) -> SceneProbes:
-    """The model on a scene that was probed with the battery's plans; the reaction error alone unless `sweep`."""
+    """The model on a scene that was probed with the battery's plans; the reaction error alone unless `whole`."""
     context = model.encode(probed.raster)
     noise, other = (
         NoiseBank(fold_in(seed, probed.scene_id, purpose), samples) for purpose in ("imagine", "imagine again")
     )
     plans = probed.acted.plans
-    if not sweep:
-        imagined = model.imagine(context, plans.select(battery.reaction), noise)
-        futures = read_futures(imagined, probed.first)
-        return SceneProbes(react(model.name, futures, probed.only(battery.reaction)), None, None)
-    again = model.imagine(context, plans.select(battery.targets), other)
-    return of_imagined(model.name, model.imagine(context, plans, noise), again, probed, battery)
+    if whole:
+        again = model.imagine(context, plans.select(battery.targets), other)
+        return of_imagined(name, model.imagine(context, plans, noise), again, probed, battery, twin)
+    imagined = model.imagine(context, plans.select(battery.reaction), noise)
+    return _reactions(name, read_futures(imagined, probed.first), probed, battery, twin)
 
 
-def measure_truth(probed: Probed, battery: Battery) -> list[SceneProbes]:
-    """The ceiling and the floor on a scene that was probed with the battery's plans."""
-    acted = probed.acted
-    return [
-        of_imagined(name, imagined, _rows(imagined, battery.targets), probed, battery)
-        for name, imagined in ((CEILING, acted.imagined()), (FLOOR, acted.blind()))
-    ]
+def measure_truth(probed: Probed, battery: Battery, twin: Probed | None = None) -> dict[str, SceneProbes]:
+    """The ceiling and the floor on a scene that was probed with the battery's plans; each truth has its own."""
+    found = {}
+    for name, of in ((CEILING, Acted.imagined), (FLOOR, Acted.blind)):
+        imagined = of(probed.acted)
+        one = of_imagined(name, imagined, _rows(imagined, battery.targets), probed, battery)
+        if twin is not None:
+            other = read_futures(of(twin.acted.select(battery.reaction)), twin.first)
+            one = replace(one, twin=react(name, other, twin.only(battery.reaction)))
+        found[name] = one
+    return found
 
 
-def of_imagined(name: str, imagined: Imagined, again: Imagined, probed: Probed, battery: Battery) -> SceneProbes:
+def of_imagined(
+    name: str, imagined: Imagined, again: Imagined, probed: Probed, battery: Battery, twin: Probed | None = None
+) -> SceneProbes:
     """Every probe from the futures of all plans, and from those of the targets under another noise."""
     futures = read_futures(imagined, probed.first)
-    reaction = react(name, futures.select(battery.reaction), probed.only(battery.reaction))
+    found = _reactions(name, futures.select(battery.reaction), probed, battery, twin)
+    if not found.reaction.causal.any():
+        return found
     swept = react(name, futures.select(battery.swept), probed.only(battery.swept))
     targets = react(name, read_futures(again, probed.first), probed.only(battery.targets))
-    answer = control(swept, targets, battery.sweep)
-    if not reaction.causal.any():
-        return SceneProbes(reaction, answer, None)
-    chosen = _rows(imagined, battery.use)
-    return SceneProbes(reaction, answer, use(probed.scene_id, probed.group, name, chosen, again))
+    changes = use(probed.scene_id, probed.group, name, _rows(imagined, battery.use), again)
+    return replace(found, control=control(swept, targets, battery.sweep), use=changes)
 
 
 def commands(scene: Scene, future: Future) -> Float[ndarray, "N"]:
@@ -119,6 +140,12 @@ def commands(scene: Scene, future: Future) -> Float[ndarray, "N"]:
 
 
 # ------------------------------------------------------------------------------------------------------ details
+
+
+def _reactions(name: str, futures: Futures, probed: Probed, battery: Battery, twin: Probed | None) -> SceneProbes:
+    reaction = react(name, futures, probed.only(battery.reaction))
+    other = None if twin is None else react(name, futures, twin.only(battery.reaction))
+    return SceneProbes(reaction, twin=other)
 
 
 def _rows(imagined: Imagined, rows: list[int]) -> Imagined:
