@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpy import ndarray
 
 from optimizers.axes import OF_TARGET, Axes
 from optimizers.fan import FanConfig, fan
 from optimizers.limits import Limits, curvature_bound, project
-from optimizers.motion import Motion, motion_of
+from optimizers.motion import Motion
 from optimizers.nominal import nominal_controls
+from optimizers.once import Once, OnceState
 from optimizers.settings import digest_of, require
 from wmplan import bridge
 from wmplan.contracts import Proposal
-from wmplan.plans import Start
 from wmplan.scene import STEP_S
 
 SPEED_FRACTIONS = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -45,15 +43,7 @@ class PoolConfig:
         require("PoolConfig", "horizon_steps", self.horizon_steps, self.horizon_steps >= 4, "4 or more")
 
 
-class PoolState(NamedTuple):
-    """The start, and the cheapest candidate so far."""
-
-    motion: Motion
-    best: Float[Array, "T U"]
-    best_cost: Float[Array, ""]
-
-
-class Pool:
+class Pool(Once):
     """Asks once for the same set: route following at five speeds and three offsets, the nominal, an emergency brake,
     coasting, then constant acceleration by constant curvature, straight and gentle ones first. No random numbers.
 
@@ -64,35 +54,19 @@ class Pool:
     """
 
     name = "pool"
-    rounds = 1
 
     def __init__(self, config: PoolConfig = PoolConfig()) -> None:
+        super().__init__(config.budget, config.horizon_steps, config.limits)
         self.config = config
         self.digest = digest_of(self.name, config)
-        self.candidates = config.budget
-        self.horizon_steps = config.horizon_steps
 
-    def init(self, key: int, start: Start) -> PoolState:
-        """The state before the only round; the key is not used."""
-        motion = motion_of(start)
-        brake = jnp.zeros((self.horizon_steps, 2)).at[:, 0].set(self.config.limits.min_accel_mps2)
-        return PoolState(motion, brake, jnp.float32(jnp.inf))
-
-    def ask(self, key: int, state: PoolState) -> Proposal:
+    def ask(self, key: int, state: OnceState) -> Proposal:
         """The pool; the key is not used."""
         controls, infeasible = _ask(self.config, state)
         routed = len(SPEED_FRACTIONS) * len(OFFSETS_M)
         labels = ["follow"] * routed + ["nominal", "emergency", "coast"]
         labels += ["constant"] * (self.candidates - len(labels))
         return Proposal(bridge.controls_to_numpy(controls), np.array(infeasible), tuple(labels))
-
-    def tell(self, state: PoolState, controls: Float[ndarray, "K T 2"], costs: Float[ndarray, "K"]) -> PoolState:
-        """The state that knows the cheapest candidate."""
-        return _tell(state, bridge.controls_to_jax(controls), bridge.costs_to_jax(costs))
-
-    def finalists(self, state: PoolState) -> Proposal:
-        """The cheapest candidate; the emergency brake where none had a finite cost."""
-        return Proposal(bridge.controls_to_numpy(state.best[:, :, None]), np.zeros(1, np.int32), ("best",))
 
 
 def sweep(count: int) -> tuple[tuple[float, float], ...]:
@@ -108,7 +82,7 @@ def sweep(count: int) -> tuple[tuple[float, float], ...]:
 
 
 @partial(jax.jit, static_argnames="config")
-def _ask(config: PoolConfig, state: PoolState) -> tuple[Float[Array, "T U K"], Array]:
+def _ask(config: PoolConfig, state: OnceState) -> tuple[Float[Array, "T U K"], Array]:
     motion, steps, limits = state.motion, config.horizon_steps, config.limits
     route, follow_bits = _follow(config, motion)
     nominal = nominal_controls(motion, steps, limits, "route")
@@ -130,14 +104,3 @@ def _follow(config: PoolConfig, motion: Motion) -> tuple[Float[Array, "T U K"], 
     found = fan(FanConfig(horizon_steps=config.horizon_steps, limits=config.limits), motion, axes)
     by_speed = np.arange(len(offsets) * len(speeds)).reshape(len(offsets), len(speeds)).T.ravel()
     return jnp.stack([found.accel, found.curvature], axis=1)[:, :, by_speed], found.infeasible[by_speed]
-
-
-@jax.jit
-def _tell(state: PoolState, controls: Float[Array, "T U K"], costs: Float[Array, "K"]) -> PoolState:
-    costs = jnp.where(jnp.isfinite(costs) & jnp.isfinite(controls).all(axis=(0, 1)), costs, jnp.inf)
-    row = jnp.argmin(costs)
-    better = costs[row] < state.best_cost
-    return state._replace(
-        best=jnp.where(better, controls[:, :, row], state.best),
-        best_cost=jnp.where(better, costs[row], state.best_cost),
-    )

@@ -11,16 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
-from numpy import ndarray
 
 from optimizers.limits import Limits, curvature_bound, project, reasons, speeds
-from optimizers.motion import Motion, Place, Route, motion_of, nearest, nearest_to_ego, place
+from optimizers.motion import Motion, Place, Route, nearest, nearest_to_ego, place
 from optimizers.nominal import LOOKAHEAD_M, LOOKAHEAD_S, nominal_controls
+from optimizers.once import Once, OnceState
 from optimizers.pool import sweep
 from optimizers.settings import digest_of, require
 from wmplan import bridge
 from wmplan.contracts import IMAGINED_STEP_S, Proposal
-from wmplan.plans import Start
 from wmplan.scene import STEP_S
 
 DEPTH = 3
@@ -53,15 +52,7 @@ class TreeConfig:
         require("TreeConfig", "offset_m", self.offset_m, self.offset_m > 0.0, "a positive number")
 
 
-class TreeState(NamedTuple):
-    """The start, and the cheapest candidate so far."""
-
-    motion: Motion
-    best: Float[Array, "T U"]
-    best_cost: Float[Array, ""]
-
-
-class Tree:
+class Tree(Once):
     """Asks once for the leaves of a tree of manoeuvres; takes no random numbers.
 
     Each of three stages holds an acceleration and pursues a line beside the route. Stages end with imagined steps, and
@@ -71,34 +62,19 @@ class Tree:
     """
 
     name = "tree"
-    rounds = 1
 
     def __init__(self, config: TreeConfig = TreeConfig()) -> None:
+        super().__init__(config.budget, config.horizon_steps, config.limits)
         self.config = config
         self.digest = digest_of(self.name, config)
-        self.candidates = config.budget
-        self.horizon_steps = config.horizon_steps
 
-    def init(self, key: int, start: Start) -> TreeState:
-        """The state before the only round; the key is not used."""
-        brake = jnp.zeros((self.horizon_steps, 2)).at[:, 0].set(self.config.limits.min_accel_mps2)
-        return TreeState(motion_of(start), brake, jnp.float32(jnp.inf))
-
-    def ask(self, key: int, state: TreeState) -> Proposal:
+    def ask(self, key: int, state: OnceState) -> Proposal:
         """The tree's leaves and what stands beside it; the key is not used."""
         controls, infeasible = _ask(self.config, state.motion)
         leaves = int(np.prod(branches(self.config.budget)))
         labels = ["tree"] * leaves + ["emergency", "nominal"]
         labels += ["constant"] * (self.candidates - len(labels))
         return Proposal(bridge.controls_to_numpy(controls), np.array(infeasible), tuple(labels))
-
-    def tell(self, state: TreeState, controls: Float[ndarray, "K T 2"], costs: Float[ndarray, "K"]) -> TreeState:
-        """The state that knows the cheapest candidate."""
-        return _tell(state, bridge.controls_to_jax(controls), bridge.costs_to_jax(costs))
-
-    def finalists(self, state: TreeState) -> Proposal:
-        """The cheapest candidate; the emergency brake where none had a finite cost."""
-        return Proposal(bridge.controls_to_numpy(state.best[:, :, None]), np.zeros(1, np.int32), ("best",))
 
 
 @functools.cache
@@ -182,14 +158,3 @@ def _stage(
         return after, jnp.stack([push, curvature])
 
     return jax.lax.scan(step, node, None, length=steps)
-
-
-@jax.jit
-def _tell(state: TreeState, controls: Float[Array, "T U K"], costs: Float[Array, "K"]) -> TreeState:
-    costs = jnp.where(jnp.isfinite(costs) & jnp.isfinite(controls).all(axis=(0, 1)), costs, jnp.inf)
-    row = jnp.argmin(costs)
-    better = costs[row] < state.best_cost
-    return state._replace(
-        best=jnp.where(better, controls[:, :, row], state.best),
-        best_cost=jnp.where(better, costs[row], state.best_cost),
-    )

@@ -11,6 +11,7 @@ from planning_cases import arc_start, simple_cost, straight_start
 
 from optimizers import OPTIMIZERS, CemConfig, LatticeConfig, MppiConfig, PoolConfig, make
 from optimizers import lattice as lattice_module
+from optimizers import once as once_module
 from optimizers import pool as pool_module
 from optimizers import sampler as sampler_module
 from optimizers import tree as tree_module
@@ -60,7 +61,8 @@ def test_no_recompilation_for_another_scene(name):
         optimizer.finalists(state)
 
     def compiled():
-        programs = [v for v in vars(MODULES[name]).values() if hasattr(v, "_cache_size")]
+        modules = (MODULES[name], once_module) if name in ("pool", "tree") else (MODULES[name],)
+        programs = [v for module in modules for v in vars(module).values() if hasattr(v, "_cache_size")]
         assert len(programs) >= 2
         return sum(program._cache_size() for program in programs)
 
