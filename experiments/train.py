@@ -13,24 +13,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
+
 from experiments.counterfactuals import CounterfactualConfig, counterfactual_examples
 from experiments.progress import say, track
-from torch import nn
 from wmplan.errors import InputError
 from wmplan.models.checkpoint import save
 from wmplan.models.model_card import Card, Row, rows_of
 from wmplan.models.presets import preset_of
+from wmplan.models.training import Examples, Progress, Settings, held_out, measure
+from wmplan.models.training import train as fit
 from wmplan.models.training.data import MARK
 from wmplan.models.training.gates import from_json, to_json
+from wmplan.models.training.objectives import objective_of
 from wmplan.randomness import fold_in
 from wmplan.scene import Future, Scene
 from wmplan.sealed import SealedFutures
 from wmplan.store import SceneStore
 from wmplan.threads import limit_threads
-
-from wmplan.models.training import Examples, Progress, Settings, held_out, measure
-from wmplan.models.training import train as fit
-from wmplan.models.training.objectives import objective_of
 
 LINE_EVERY_S = 15.0
 GATES_FILE = "gates.json"
@@ -170,10 +170,10 @@ def _metrics(network: nn.Module, store: SceneStore, config: TrainConfig) -> tupl
     forecast = objective_of(config.settings.family).forecast
     measured = measure(network, examples, horizon=config.settings.horizon, forecast=forecast)
     iou = {name: measured.mean(name) for name in measured.models}
-    rows = rows_of("val", iou, measured.gain("ar", "cv"), measured.seconds, len(examples))
+    rows = rows_of("val", iou, measured.gain("model", "cv"), measured.seconds, len(examples))
     for row in rows:
         say(
-            f"IoU at {row.seconds:g} s: {row.ar:.3f}, constant velocity {row.cv:.3f}, "
+            f"IoU at {row.seconds:g} s: {row.model:.3f}, constant velocity {row.cv:.3f}, "
             f"persistence {row.persistence:.3f}; "
             f"gain {row.gain:+.3f} ({row.gain_low:+.3f} to {row.gain_high:+.3f})"
         )

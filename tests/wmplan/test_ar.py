@@ -197,7 +197,7 @@ def test_history_gives_accelerations():
 
 def card_of(**changes) -> Card:
     rows = rows_of(
-        "val", {n: np.full(2, 0.5) for n in ("ar", "cv", "persistence")}, np.zeros((2, 3)), np.array([0.5, 1.0]), 3
+        "val", {n: np.full(2, 0.5) for n in ("model", "cv", "persistence")}, np.zeros((2, 3)), np.array([0.5, 1.0]), 3
     )
     values = {"preset": "nano", "horizon": 6, "weights_sha256": "", "config": {"seed": 0}, "data": {"scenes": 3},
               "groups": ("a", "b"), "metrics": rows}  # fmt: skip

@@ -73,7 +73,7 @@ def test_overfits_a_scene_and_beats_constant_velocity_there(tmp_path):
     losses: list[tuple[str, float]] = []
     network, _ = train(examples, settings, tmp_path, lambda p: losses.append((p.stage, p.loss)))
     measured = measure(network, examples, samples=2, horizon=AHEAD)
-    gain = measured.mean("ar") - measured.mean("cv")
+    gain = measured.mean("model") - measured.mean("cv")
     # After half a second the braking cars are 0.4 m behind their constant-velocity places, after 1.5 s 3.4 m.
     assert gain[0] > 0.0
     assert (gain[1:] > 0.3).all()
@@ -195,6 +195,34 @@ def test_zero_network_measures_as_constant_velocity():
     from wmplan.models.rollout import Network
 
     measured = measure(Network(PRESETS["nano"]), examples_of(3), samples=1, horizon=AHEAD)
-    assert np.allclose(measured.mean("ar"), measured.mean("cv"), atol=1e-3)
+    assert np.allclose(measured.mean("model"), measured.mean("cv"), atol=1e-3)
     assert (measured.mean("persistence") < measured.mean("cv")).all()
-    assert np.allclose(measured.gain("ar", "cv"), 0.0, atol=1e-2)
+    assert np.allclose(measured.gain("model", "cv"), 0.0, atol=1e-2)
+
+
+# ------------------------------------------------------------------------------------------------- presets
+
+
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_larger_presets_take_their_grid_and_begin_as_constant_velocity(name):
+    from wmplan.models.presets import PRESETS
+    from wmplan.models.rollout import Action, Network, advance, anchor_of, begin, ego_steps, predict
+    from wmplan.models.training.measure import constant
+
+    preset, grid = PRESETS[name], GRIDS[name]
+    small = examples_of(1)
+    shape = (1, 8, grid.rows, grid.cols)
+    examples = replace(
+        small, grid=grid, static=np.zeros(shape, np.uint8), observed=np.ones((1, grid.rows, grid.cols), np.uint8)
+    )
+    batch, network = examples.batch(np.array([0])), Network(preset).eval()
+    with torch.no_grad():
+        state = begin(network, batch.static, batch.frames[:, :RASTER_HISTORY])
+        count = preset.side[0] * preset.side[1]
+        assert state.past[0].shape == (1, count, preset.width)
+        action = Action(batch.footprints[:, :2], ego_steps(batch.ego[:, :2])[:, 0], batch.ego[:, :2])
+        logits = predict(network, state, anchor_of(state, preset), action, torch.eye(preset.scene_latents)[:1])
+        codes = network.tokenizer.quantiser.likeliest(logits)
+        assert codes.shape[:2] == (1, count)
+        _, decoded = advance(network, state, codes, ego=batch.ego[:, :2])
+    assert torch.allclose(decoded.occupancy, constant(batch, network, 1)[:, 0], atol=1e-5)

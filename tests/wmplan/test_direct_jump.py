@@ -152,7 +152,7 @@ def test_overfits_a_scene_and_beats_constant_velocity_there(family, steps, tmp_p
     )
     network, _ = train(examples, settings, tmp_path)
     measured = measure(network, examples, 1, AHEAD, forecast=forecast_regression)
-    gain = measured.mean("ar") - measured.mean("cv")
+    gain = measured.mean("model") - measured.mean("cv")
     assert (gain[1:] > 0.3).all()
     # Through the world model the forecast is the same as in the measure.
     batch = examples.batch(np.array([0]))

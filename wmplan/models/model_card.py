@@ -30,7 +30,7 @@ class Row:
     split: str
     scenes: int
     seconds: float
-    ar: float
+    model: float
     cv: float
     persistence: float
     gain: float
@@ -83,7 +83,7 @@ class Card:
         if missing:
             raise InputError(f"{where}: field {missing[0]} is missing")
         try:
-            values["metrics"] = tuple(Row(**row) for row in values["metrics"])
+            values["metrics"] = tuple(_row(row) for row in values["metrics"])
             for name in ("groups", "limits", "notes"):
                 values[name] = tuple(values[name])
             values["curve"] = tuple((str(s), int(n), float(loss)) for s, n, loss in values["curve"])
@@ -107,7 +107,7 @@ class Card:
             ]
             for row in self.metrics:
                 lines.append(
-                    f"| {row.split} | {row.scenes} | {row.seconds:g} s | {row.ar:.3f} | {row.persistence:.3f} | "
+                    f"| {row.split} | {row.scenes} | {row.seconds:g} s | {row.model:.3f} | {row.persistence:.3f} | "
                     f"{row.cv:.3f} | {row.gain:+.3f} ({row.gain_low:+.3f} to {row.gain_high:+.3f}) |"
                 )
         else:
@@ -116,6 +116,11 @@ class Card:
         lines += [f"- groups trained on: {len(self.groups)}, listed in `card.json`"]
         lines += ["", "## Configuration", "", *(f"- {key}: {value}" for key, value in sorted(self.config.items()))]
         return "\n".join([*lines, "", f"Weights: sha256 {self.weights_sha256}", ""])
+
+
+def _row(values: dict[str, Any]) -> Row:
+    """A row of a card; those of cards written before there was more than one family name the model `ar`."""
+    return Row(**{"model" if name == "ar" else name: value for name, value in values.items()})
 
 
 def rows_of(
@@ -129,7 +134,7 @@ def rows_of(
     chosen = [i for i, s in enumerate(seconds) if abs(s - round(float(s))) < 1e-6 and np.isfinite(gain[i]).all()]
     return tuple(
         Row(
-            split, scenes, float(seconds[i]), *(float(iou[name][i]) for name in ("ar", "cv", "persistence")),
+            split, scenes, float(seconds[i]), *(float(iou[name][i]) for name in ("model", "cv", "persistence")),
             *(float(x) for x in gain[i]),
         )
         for i in chosen

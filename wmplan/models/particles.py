@@ -22,8 +22,8 @@ MATCH_OCCUPANCY = 0.1
 """An earlier frame shows a particle where it has at least this occupancy: below, cells may carry no velocity."""
 MAX_ACCEL = 8.0
 """Bound on accelerations read off the history, m/s2: beyond it the match is wrong, not the driver."""
-NEIGHBOURHOOD = 3
-"""A particle's body is looked for within so many cells to each side."""
+NEIGHBOURHOOD_M = 3.0
+"""A particle's body is looked for within so much to each side."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _memory(
 def _offset(
     position: Tensor, velocity: Tensor, frame: Float[Tensor, "B 5 H W"], cell: Tensor, grid: Grid
 ) -> Float32[Tensor, "B N 2"]:
-    reach = NEIGHBOURHOOD
+    reach = round(NEIGHBOURHOOD_M / grid.cell)
     padded = F.pad(frame[:, :4], (reach, reach, reach, reach)).flatten(2)
     wide = grid.cols + 2 * reach
     row, column = torch.div(cell, grid.cols, rounding_mode="floor"), cell % grid.cols

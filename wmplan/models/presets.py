@@ -60,7 +60,25 @@ class Preset:
         return self.grid.rows // self.patch, self.grid.cols // self.patch
 
 
-PRESETS = {preset.name: preset for preset in (Preset("nano", width=96, layers=3, heads=4, mlp=192, field=48),)}
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("nano", width=96, layers=3, heads=4, mlp=192, field=48),
+        Preset("small", width=128, layers=4, heads=4, mlp=256, field=64, particle=64, max_particles=2048),
+        Preset(
+            "base",
+            width=256,
+            layers=8,
+            heads=8,
+            mlp=512,
+            field=96,
+            particle=96,
+            max_particles=4096,
+            chunk=16,
+            quantiser="rvq2",
+        ),
+    )
+}
 
 
 def preset_of(name: str) -> Preset:

@@ -48,7 +48,7 @@ def calibrate(network: Network, examples: Examples, horizon: int, most: int = MO
         examples = examples.select(np.unique(np.linspace(0, len(examples) - 1, most).astype(int)))
 
     def score() -> float:
-        return float(np.nanmean(measure(network, examples, samples=2, horizon=horizon).mean("ar")))
+        return float(np.nanmean(measure(network, examples, samples=2, horizon=horizon).mean("model")))
 
     return best_gains(network.tokenizer.decoder.gains, score)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
 from wmplan.contracts import RASTER_HISTORY
 from wmplan.models.direct import DirectNetwork
 from wmplan.models.regression import RegressionNetwork
@@ -61,7 +62,7 @@ def fit_regression_gains(network: Any, examples: Examples, settings: Settings) -
 
     def score() -> float:
         found = measure(network, examples, 1, settings.horizon, forecast=forecast_regression)
-        return float(np.nanmean(found.mean("ar")))
+        return float(np.nanmean(found.mean("model")))
 
     best_gains(network.decoder.gains, score)
     return {"gains": network.decoder.gains.tolist()}

@@ -17,15 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
 from wmplan.errors import InputError
 from wmplan.models.families import family_of
 from wmplan.models.presets import preset_of
 from wmplan.models.training.data import Examples
 from wmplan.models.training.mixing import Sampler
+from wmplan.models.training.objectives import objective_of
+from wmplan.models.training.perturbed import perturbed
 from wmplan.models.training.settings import Settings
 from wmplan.randomness import fold_in
-
-from wmplan.models.training.objectives import objective_of
 
 STATE_FILE = "training.pt"
 STATE_VERSION = 1
@@ -180,6 +181,8 @@ class _Run:
         generator = torch.Generator().manual_seed(fold_in(settings.seed, "latents", name, self.step))
         rows, mirror = self.sampler.draw(draw)
         batch = self.examples.batch(rows, mirror)
+        sizes = torch.from_numpy(self.examples.ego_size[rows])
+        batch = perturbed(batch, self.examples.grid, sizes, settings.perturbed_share, generator)
         first = int(draw.integers(settings.horizon))
         drawn = int(draw.integers(min(2, settings.horizon), settings.horizon + 1))
         horizon = settings.horizon if share > FULL_HORIZON_FROM else drawn

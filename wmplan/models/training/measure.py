@@ -72,7 +72,7 @@ def measure(
 ) -> Measured:
     """The network's forecast given what the ego really did (mean over `samples`), and both baselines.
 
-    `forecast` is that of the network's family; whatever the family, the first of the models is called ar.
+    `forecast` is that of the network's family. The models are called model, cv and persistence.
     """
     parts = []
     for first in range(0, len(examples), batch):
@@ -84,7 +84,7 @@ def measure(
         parts.append(np.stack([_iou(x, truth) for x in (imagined, constant(cut, network, horizon), present)]))
         report(int(rows[-1]) + 1)
     seconds = IMAGINED_STEP_S * np.arange(1, horizon + 1)
-    return Measured(("ar", "cv", "persistence"), examples.groups, np.concatenate(parts, axis=1), seconds)
+    return Measured(("model", "cv", "persistence"), examples.groups, np.concatenate(parts, axis=1), seconds)
 
 
 def constant(batch: Batch, network: Any, horizon: int) -> Float[Tensor, "B T 2 H W"]:

@@ -17,7 +17,7 @@ class Settings:
     family: str = "ar"
     """family of the model: ar, direct, dit, jump"""
     preset: str = "nano"
-    """size of the model: nano"""
+    """size of the model: nano, small or base"""
     quantiser: str = ""
     """how the tokenizer's codes are made discrete: fsq, vq_ema, rvq2; none = the preset's own"""
     minutes: float = 20.0
@@ -46,7 +46,9 @@ class Settings:
     """seconds between checkpoints"""
     pair_share: float = 0.5
     """share of a batch that are counterfactuals, two of a scene, where there are any beside the logs"""
-    reaction_weight: float = 1.0
+    perturbed_share: float = 0.1
+    """share of the logs of a batch whose ego is moved, unlabelled where others may have reacted to that"""
+    reaction_weight: float = 3.0
     """weight of what two actions of the ego change for the others, in pairs of counterfactuals"""
     null_share: float = 0.5
     """share of scenes that the tokenizer stage rolls without codes"""
