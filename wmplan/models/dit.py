@@ -92,7 +92,7 @@ class Denoiser(nn.Module):
         self, noisy: Float[Tensor, "B S L"], time: Float[Tensor, "B"], given: Condition
     ) -> Float[Tensor, "B S L"]:
         """The prediction; latents in standard deviations, diffusion time in [0, 1]."""
-        phase = torch.pi * time[:, None] * torch.arange(1, TIME_FREQUENCIES + 1)
+        phase = torch.pi * time[:, None] * torch.arange(1, TIME_FREQUENCIES + 1, device=time.device)
         features = torch.cat([time[:, None], torch.sin(phase), torch.cos(phase)], dim=1)
         condition = self.condition(given.action + self.time(features))
         tokens = given.tokens + self.embed_latent(noisy)
@@ -204,14 +204,14 @@ class DiffusionNetwork(nn.Module):
         options: DitOptions,
     ) -> Float[Tensor, "B S L"]:
         """Latents of the next frame, from this noise."""
-        rows = torch.ones(len(noise), dtype=torch.bool)
+        rows = torch.ones(len(noise), dtype=torch.bool, device=noise.device)
         given = self.given(0, state, anchor, action, rows)
         guides = options.guidance != 1.0
         which = len(self.denoisers) - 1
         weaker = self.given(which, state, anchor, action, rows if which else ~rows) if guides else given
 
         def denoise(noisy: Tensor, time: float) -> Tensor:
-            times = torch.full((len(noisy),), time)
+            times = torch.full((len(noisy),), time, device=noisy.device)
             clean = self.clean(0, noisy, times, given)
             if guides:
                 other = self.clean(which, noisy, times, weaker)
