@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
+
 from wmplan.contracts import RASTER_HISTORY, Grid
 from wmplan.models.jump import JumpNetwork
 from wmplan.models.particles import Particles
