@@ -41,8 +41,9 @@ class SimulateCommand:
     map: str = "mixed"
     """straight, merge, crossing, t_junction, roundabout, or mixed: each as often, by chance"""
     behaviour: str = "mixture"
-    """how the ego drives: mixture (noisy drivers, propensities recorded), explore (varied, no propensities), or a
-    policy of graded skill that is not learned, such as idm_normal"""
+    """how the ego drives: mixture (noisy drivers, drawn anew at t0, propensities recorded), mixture_per_log (one
+    for a whole log), explore (varied, no propensities), or a policy of graded skill that is not learned, such as
+    idm_normal"""
     val_fraction: float = 0.2
     """share of the groups (logs on one map) marked for validation, by a hash of the group's name"""
     workers: int = 0

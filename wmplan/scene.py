@@ -159,7 +159,7 @@ class Driven:
     A decision, acceleration (m/s2) and curvature (1/m), is made at each of `steps`, from the state of that step, and
     holds until the next. `log_density` is the logarithm of its density (per m/s2 and per 1/m) given everything before
     it, whoever was at the wheel; the sum over decisions is that of the drive. `component` names who was, of those that
-    might have been. Steps count from the log's beginning in a `Log`, from t0 in a `Future`.
+    might have been, at the end. Steps count from the log's beginning in a `Log`, from t0 in a `Future`.
     """
 
     component: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,16 @@ from wmplan import bicycle
 from wmplan.errors import InputError
 from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, Driven, Log
 from wmplan.sealed import SealedFutures
-from wmplan.simulator.policies.mixture import COMPONENTS, HOLD_STEPS, Mixture, each_density, named, sequential
+from wmplan.simulator.policies.mixture import (
+    COMPONENTS,
+    HOLD_STEPS,
+    PER_LOG,
+    Mixture,
+    each_density,
+    log_densities,
+    named,
+    sequential,
+)
 from wmplan.simulator.policies.protocol import Situation, WithDensity
 from wmplan.simulator.policies.shaky import Shaky
 from wmplan.simulator.policies.steady import ConstantVelocity
@@ -35,6 +45,8 @@ from wmplan.windows import WindowConfig, cut
 MIXED = Source(CHUNK, 5, "mixed", "mixture")
 RANDOM = Source(CHUNK, 5, "mixed", "random")
 MIXTURE = named("mixture")
+AT_T0 = HISTORY_STEPS // HOLD_STEPS
+"""The first decision of a scene's future."""
 GO_ON = jax.jit(rollout)
 
 
@@ -66,10 +78,35 @@ def by_hand(row: int) -> np.ndarray:
 
 
 def test_recorded_densities_are_those_of_the_law(logs):
-    each = by_hand(3)
-    joint = np.log(MIXTURE.weights)[:, None] + np.cumsum(each, axis=1)
-    whole = logsumexp(joint, axis=0)
-    np.testing.assert_allclose(np.cumsum(driven(logs[3]).log_density), whole, atol=2e-3)
+    # The driver is drawn at first and anew at t0: two drives, each by whoever.
+    each, recorded = by_hand(3), driven(logs[3]).log_density
+    for drive in (slice(0, AT_T0), slice(AT_T0, None)):
+        joint = np.log(MIXTURE.weights)[:, None] + np.cumsum(each[:, drive], axis=1)
+        np.testing.assert_allclose(np.cumsum(recorded[drive]), logsumexp(joint, axis=0), atol=2e-3)
+
+
+def test_weights_from_t0_have_mean_one_and_are_bounded_by_one_over_the_drivers_share(logs):
+    futures = [cut(x, simulate.WINDOWS) for x in logs]
+    pairs = [(scene.log_id, future.driven) for ((scene, future),) in futures]
+    for policy, share in zip(MIXTURE.policies, MIXTURE.weights):
+        assert isinstance(policy, Shaky)
+        target = [densities(policy, name, made, first=HISTORY_STEPS) for name, made in pairs]
+        weight = np.exp([float((one - made.log_density).sum()) for one, (_, made) in zip(target, pairs)])
+        assert (weight <= (1.0 + 1e-3) / share).all()
+        assert abs(weight.mean() - 1.0) < 3.0 * weight.std(ddof=1) / np.sqrt(len(weight))
+        assert weight.sum() ** 2 / (weight**2).sum() > 0.5 * share * len(weight), "effective sample size"
+
+
+def test_densities_begin_afresh_where_the_driver_is_drawn_anew():
+    draw = np.random.default_rng(0)
+    steps, each = HOLD_STEPS * np.arange(9), draw.normal(size=(len(COMPONENTS), 9))
+    once, anew = (log_densities(named(name), steps, each) for name in (PER_LOG, "mixture"))
+    np.testing.assert_array_equal(once, sequential(MIXTURE.weights, each)[0])
+    np.testing.assert_array_equal(anew[:AT_T0], once[:AT_T0])
+    np.testing.assert_allclose(anew[AT_T0], logsumexp(np.log(MIXTURE.weights) + each[:, AT_T0]))
+    assert (anew[AT_T0:] != once[AT_T0:]).all()
+    with pytest.raises(ValueError, match="redrawn"):
+        replace(MIXTURE, redrawn=(HOLD_STEPS + 1,))
 
 
 def test_decisions_are_held_and_anew_every_half_second(logs):
@@ -86,7 +123,7 @@ def test_densities_integrate_to_one_whatever_has_been_before():
     chunk, row = MIXED.world(3)
     _, situation, actions = chunk.decisions(row)
     each = np.asarray(each_density(MIXTURE.stacked, len(COMPONENTS), situation, actions))
-    _, posterior = sequential(MIXTURE.weights, each)
+    posterior = np.concatenate([sequential(MIXTURE.weights, part)[1][:-1] for part in np.split(each, [AT_T0], axis=1)])
     bounds = (bicycle.MAX_ACCEL_MPS2, bicycle.MAX_CURVATURE_PM)
     for t in (0, 9):
         now = jax.tree.map(lambda leaf, t=t: leaf[t : t + 1], (situation.worlds, situation.observed, situation.seen))
@@ -134,7 +171,7 @@ def test_what_a_driver_does_gives_it_away(logs):
         chunk, row = MIXED.world(i)
         _, situation, actions = chunk.decisions(row)
         each = np.asarray(each_density(MIXTURE.stacked, len(COMPONENTS), situation, actions))
-        _, posterior = sequential(MIXTURE.weights, each)
+        _, posterior = sequential(MIXTURE.weights, each[:, AT_T0:])
         np.testing.assert_allclose(posterior.sum(axis=1), 1.0)
         found.append(posterior[-1, MIXTURE.names.index(driven(logs[i]).component)])
     assert {driven(x).component for x in logs} == set(COMPONENTS)
@@ -238,7 +275,7 @@ def test_the_command_writes_one_scene_of_ten_seconds_a_log_the_first_ones_whatev
         ({"n": 0}, "n is 0, expected 1 or more"),
         ({"seed": -1}, "seed is -1"),
         ({"workers": -1}, "workers -1"),
-        ({"behaviour": "drunk"}, "behaviour is 'drunk', expected explore, mixture, constant_velocity"),
+        ({"behaviour": "drunk"}, "behaviour is 'drunk', expected explore, mixture, mixture_per_log, constant_velocity"),
         ({"map": "town"}, "map is 'town', expected straight"),
         ({"val_fraction": 1.0}, "val_fraction is 1.0"),
     ],

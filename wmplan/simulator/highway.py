@@ -28,13 +28,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from wmplan import bicycle
 from wmplan.errors import InputError
 from wmplan.frames import Pose, wrap_angle
 from wmplan.plans import Plans
 from wmplan.randomness import fold_in
 from wmplan.scene import HISTORY_STEPS, STEP_S, Lights, Log, Scene, Tracks
 from wmplan.scores import Outcomes
+from wmplan.simulator.controls import checked
 from wmplan.simulator.executed import Executed
 from wmplan.simulator.highway_maps import course_of, road_map
 from wmplan.simulator.highway_seen import Seen, labels, look, tabled
@@ -263,18 +263,9 @@ def _anchor(state: HighwayState) -> Pose:
 
 
 def _check(plans: Plans, state: HighwayState) -> None:
-    controls = plans.controls
     if not len(plans):
         raise InputError("HighwayRoad.outcomes: no candidates")
-    if not np.isfinite(controls).all():
-        row = int(np.flatnonzero(~np.isfinite(controls).all(axis=(1, 2)))[0])
-        raise InputError(f"HighwayRoad.outcomes: plans.controls[{row}] is not finite")
-    for column, (name, bound) in enumerate(
-        (("acceleration", bicycle.MAX_ACCEL_MPS2), ("curvature", bicycle.MAX_CURVATURE_PM))
-    ):
-        worst = float(np.abs(controls[..., column]).max())
-        if worst > bound + 1e-6:
-            raise InputError(f"HighwayRoad.outcomes: {name} of plans.controls is {worst:g}, expected at most {bound:g}")
+    checked(plans.controls)
     speed, planned = float(state.env.vehicle.speed), float(plans.states[0, 0, 3])
     if not math.isclose(speed, planned, abs_tol=0.05):
         raise InputError(f"HighwayRoad.outcomes: plans start at {planned:g} m/s, the ego drives {speed:g} m/s")

@@ -12,20 +12,21 @@ from numpy import ndarray
 
 from wmplan.errors import InputError
 from wmplan.scene import Driven
-from wmplan.simulator.policies.mixture import Mixture, each_density, sequential
+from wmplan.simulator.policies.mixture import Mixture, each_density, log_densities
 from wmplan.simulator.policies.protocol import Policy, Situation, WithDensity
 from wmplan.simulator.recording import Chunk
 from wmplan.simulator.source import Source
 
 
 def driven(chunk: Chunk, row: int) -> Driven | None:
-    """The decisions of one world's ego with their densities; None where the behaviour has none."""
+    """The decisions of one world's ego with their densities, the component that of the log's end; None where the
+    behaviour has none."""
     behaviour = chunk.behaviour
     if behaviour is None or not behaviour.has_density:
         return None
     steps, situation, actions = chunk.decisions(row)
-    log_density, _ = sequential(behaviour.weights, _each(behaviour, situation, actions))
-    return Driven(behaviour.names[int(chunk.component[row])], steps.astype(np.int32), actions, log_density)
+    log_density = log_densities(behaviour, steps, _each(behaviour, situation, actions))
+    return Driven(behaviour.names[int(chunk.component[row, -1])], steps.astype(np.int32), actions, log_density)
 
 
 def densities(policy: WithDensity | Mixture, log_id: str, logged: Driven, first: int = 0) -> Float[ndarray, "N"]:
@@ -45,7 +46,7 @@ def densities(policy: WithDensity | Mixture, log_id: str, logged: Driven, first:
             f"log {log_id}: decisions differ from its world's, expected those of this version: simulate again"
         )
     if isinstance(policy, Mixture):
-        return sequential(policy.weights, _each(policy, situation, actions))[0][wanted]
+        return log_densities(policy, steps, _each(policy, situation, actions))[wanted]
     return np.asarray(_density(policy, situation, actions), np.float64)[wanted]
 
 

@@ -53,16 +53,26 @@ class Recorded(NamedTuple):
     actions: Float[Array, "*T B 2"]
 
 
+class AtWheel(NamedTuple):
+    """Who drives B worlds: policies with an axis of components, which of them in each world at first and from each of
+    the steps `redrawn` on, the steps that a decision is held."""
+
+    policies: Policy
+    component: Int[Array, "B S"]
+    redrawn: Int[Array, "R"]
+    hold: Int[Array, ""]
+
+
 @dataclass(frozen=True, eq=False)
 class Chunk:
     """`CHUNK` worlds from beginning to end. `behaviour` is None where the ego explores; `component` says which of its
-    policies drove each world."""
+    policies drove each world, at first and from each step on at which one was drawn anew."""
 
     roads: tuple[maps.SimMap, ...]
     networks: tuple[Network, ...]
     behaviour: Mixture | None
     recorded: Recorded
-    component: Int[np.ndarray, "B"]
+    component: Int[np.ndarray, "B S"]
 
     def world(self, row: int) -> Recorded:
         """One world's T moments, on its map alone (N = 1)."""
@@ -94,12 +104,13 @@ def simulate(kind: str, name: str, seed: int, chunk: int) -> Chunk:
     which = jnp.arange(CHUNK, dtype=jnp.int32) // LOGS_PER_MAP
     keys = _keys(seed, kind, range(chunk * CHUNK, (chunk + 1) * CHUNK))
     if driver is None:
-        component = jnp.zeros(CHUNK, dtype=jnp.int32)
+        component = jnp.zeros((CHUNK, 1), dtype=jnp.int32)
         recorded = _explore(stack(list(networks)), which, keys)
     else:
-        component = mixture.draw(driver.weights, _fold(keys))
-        policies = jax.tree.map(lambda leaf: leaf[component], driver.stacked)
-        recorded = _drive(stack(list(networks)), which, keys, policies, jnp.int32(driver.hold))
+        drawn = [mixture.draw(driver.weights, _fold(keys, jnp.int32(draw))) for draw in range(len(driver.redrawn) + 1)]
+        component = jnp.stack(drawn, axis=1)
+        at_wheel = AtWheel(driver.stacked, component, jnp.asarray(driver.redrawn, jnp.int32), jnp.int32(driver.hold))
+        recorded = _drive(stack(list(networks)), which, keys, at_wheel)
     return Chunk(roads, networks, driver, jax.device_get(recorded), np.asarray(component))
 
 
@@ -115,9 +126,9 @@ def _keys(seed: int, kind: str, indices: range) -> Array:
 
 
 @jax.jit
-def _fold(keys: Array) -> Array:
-    """The keys that components are drawn with."""
-    return jax.vmap(lambda key: jax.random.fold_in(_split(key)[1], LOG_STEPS))(keys)
+def _fold(keys: Array, draw: Int[Array, ""]) -> Array:
+    """The keys that components are drawn with, the first time (0) and again."""
+    return jax.vmap(lambda key: jax.random.fold_in(_split(key)[1], LOG_STEPS + draw))(keys)
 
 
 def _split(key: Array) -> Array:
@@ -147,7 +158,7 @@ def _explore(network: Network, roads: Int[Array, "B"], keys: Array) -> Recorded:
 
 
 @jax.jit
-def _drive(network: Network, roads: Int[Array, "B"], keys: Array, policies: Policy, hold: Int[Array, ""]) -> Recorded:
+def _drive(network: Network, roads: Int[Array, "B"], keys: Array, at_wheel: AtWheel) -> Recorded:
     """B worlds, each ego with a policy of its own."""
     start, mind = jnp.moveaxis(jax.vmap(_split)(keys), 1, 0)
     calm = jax.tree.map(lambda leaf: leaf[0], behaviour.plain(1))
@@ -161,6 +172,8 @@ def _drive(network: Network, roads: Int[Array, "B"], keys: Array, policies: Poli
 
         def decide() -> tuple[Array, Array]:
             situation = Situation(network, worlds, observed, see(network, worlds, observed))
+            who = at_wheel.component[:, jnp.sum(step >= at_wheel.redrawn)]
+            policies = jax.tree.map(lambda leaf: leaf[who], at_wheel.policies)
             actions = mixture.decide(policies, situation, jax.vmap(partial(jax.random.fold_in, data=step))(mind))
             return actions, to_choices(network, worlds, actions)
 
@@ -168,7 +181,7 @@ def _drive(network: Network, roads: Int[Array, "B"], keys: Array, policies: Poli
             bound = jnp.array([[bicycle.MAX_ACCEL_MPS2, bicycle.MAX_CURVATURE_PM]])
             return jnp.clip(to_actions(network, worlds, held), -bound, bound), held
 
-        what = jnp.where(step < 0, 0, jnp.where(step % hold == 0, 1, 2))
+        what = jnp.where(step < 0, 0, jnp.where(step % at_wheel.hold == 0, 1, 2))
         actions, held = jax.lax.switch(what, (warm_up, decide, go_on_with))
         after, recorded = _go_on(network, worlds, observed, actions)
         return (after, held), recorded

@@ -23,8 +23,9 @@ class Source:
     map: str = "mixed"
     """straight, merge, crossing, t_junction, roundabout, or mixed: each as often, by chance"""
     behaviour: str = EXPLORE
-    """how the ego drives: explore (varied, without propensities), mixture (noisy drivers, with propensities), or a
-    policy of graded skill that is not learned, such as idm_normal"""
+    """how the ego drives: explore (varied, without propensities), mixture (noisy drivers, with propensities; drawn anew
+    at t0), mixture_per_log (one for a whole log), or a policy of graded skill that is not learned, such as
+    idm_normal"""
 
     def __post_init__(self) -> None:
         if self.map not in (*maps.MAPS, "mixed"):

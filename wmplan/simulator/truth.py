@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wmplan import bicycle
-from wmplan.errors import InputError
+from wmplan.simulator.controls import checked
 from wmplan.simulator.executed import Executed
 from wmplan.simulator.network import Network
 from wmplan.simulator.state import State
@@ -23,23 +22,9 @@ def execute(network: Network, state: State, controls: np.ndarray) -> Executed:
     `STEP_S`.
 
     Raises:
-        InputError: controls that are not finite, or beyond the bicycle's bounds.
+        InputError: controls that `checked` refuses.
     """
-    controls = np.asarray(controls, dtype=np.float32)
-    if controls.ndim != 3 or controls.shape[2] != 2 or not controls.shape[1]:
-        raise InputError(f"controls: shape {controls.shape}, expected (K, T, 2) with T of 1 or more")
-    bad = np.argwhere(~np.isfinite(controls))
-    if len(bad):
-        k, t, u = (int(i) for i in bad[0])
-        raise InputError(f"controls[{k}, {t}, {u}]: {controls[k, t, u]}, expected a finite number")
-    for u, (name, bound) in enumerate(
-        (("acceleration", bicycle.MAX_ACCEL_MPS2), ("curvature", bicycle.MAX_CURVATURE_PM))
-    ):
-        far = np.argwhere(np.abs(controls[..., u]) > bound * (1.0 + 1e-6))
-        if len(far):
-            k, t = (int(i) for i in far[0])
-            raise InputError(f"controls[{k}, {t}]: {name} {controls[k, t, u]:g}, expected at most {bound:g}")
-    return _execute(network, state, jnp.asarray(controls))
+    return _execute(network, state, jnp.asarray(checked(controls)))
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """Behaviour with known propensities: one of several noisy drivers at the wheel, each decision held, its density known.
 
-One component is drawn per log. A decision, an acceleration and a curvature, is drawn every `hold` steps and then held:
+A component is drawn for the log's first seconds and anew at the moment t0 of its scene (`mixture`), or one for the
+whole log (`mixture_per_log`). A decision, an acceleration and a curvature, is drawn every `hold` steps and then held:
 the acceleration as it is, the curvature as the difference from the arc back to the lane's middle
 (`wmplan.simulator.choices`), so that the car keeps to its lane while it holds. What is held follows from the decision
 and from what is seen, so the density of a whole drive is the product of the densities of its decisions: there are
@@ -22,6 +23,7 @@ from numpy import ndarray
 
 from wmplan import bicycle
 from wmplan.errors import InputError
+from wmplan.scene import HISTORY_STEPS
 from wmplan.simulator.policies.graded import IDM, graded
 from wmplan.simulator.policies.protocol import Policy, Situation, WithDensity
 from wmplan.simulator.policies.shaky import Shaky
@@ -32,17 +34,25 @@ ACCEL_MPS2, ASIDE_MPS2 = 0.8, 0.3
 """Standard deviations of its drivers' decisions, along and across."""
 COMPONENTS = {"idm_timid": 0.2, "idm_normal": 0.3, "idm_brisk": 0.3, "idm_hurried": 0.2}
 """Its drivers, and how often each is at the wheel."""
+PER_LOG = "mixture_per_log"
+"""The same drivers, of whom one drives a whole log."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Policies of one class, of which one drives a whole log, drawn by `weights` (which sum to one); decisions are
-    held for `hold` steps."""
+    """Policies of one class, of which one drives, drawn by `weights` (which sum to one) at a log's beginning and anew,
+    whoever drove before, at each of the steps `redrawn`; decisions are held for `hold` steps.
+
+    What follows a draw is independent of all decisions before it but for the situation that they led to. So a scene
+    whose t0 is such a step has the prior weights there: its importance weights for one of the components are at most
+    one over that component's weight.
+    """
 
     names: tuple[str, ...]
     weights: tuple[float, ...]
     policies: tuple[Policy, ...]
     hold: int
+    redrawn: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.weights) == len(self.policies) or not self.names:
@@ -53,6 +63,9 @@ class Mixture:
             raise ValueError(
                 f"Mixture: weights {self.weights}, hold {self.hold}, expected a sum of one, one step or more"
             )
+
+        if any(step % self.hold or step <= 0 for step in self.redrawn) or list(self.redrawn) != sorted(self.redrawn):
+            raise ValueError("Mixture.redrawn: expected rising multiples of hold")
 
     @property
     def has_density(self) -> bool:
@@ -67,18 +80,19 @@ class Mixture:
 
 
 def named(name: str) -> Mixture:
-    """The behaviour of this name: `mixture`, or a policy of `wmplan.simulator.policies.graded` that is not learned,
-    which decides at each step.
+    """The behaviour of this name: `mixture`, `mixture_per_log`, or a policy of `wmplan.simulator.policies.graded` that
+    is not learned, which decides at each step.
 
     Raises:
         InputError: there is none.
     """
-    if name == "mixture":
+    if name in ("mixture", PER_LOG):
+        redrawn = (HISTORY_STEPS,) if name == "mixture" else ()
         drivers = tuple(Shaky(IDM[driver], ACCEL_MPS2, ASIDE_MPS2) for driver in COMPONENTS)
-        return Mixture(tuple(COMPONENTS), tuple(COMPONENTS.values()), drivers, HOLD_STEPS)
+        return Mixture(tuple(COMPONENTS), tuple(COMPONENTS.values()), drivers, HOLD_STEPS, redrawn)
     policies = graded()
     if name not in policies:
-        raise InputError(f"behaviour is {name!r}, expected explore, mixture, {', '.join(policies)}")
+        raise InputError(f"behaviour is {name!r}, expected explore, mixture, {PER_LOG}, {', '.join(policies)}")
     return Mixture((name,), (1.0,), (policies[name],), 1)
 
 
@@ -131,3 +145,10 @@ def sequential(
         total = share.sum(axis=0)
         drive = most + np.log(total)
         return np.diff(drive), (share / total).T
+
+
+def log_densities(behaviour: Mixture, steps: Int[ndarray, "N"], each: Float[ndarray, "M N"]) -> Float[ndarray, "N"]:
+    """The logarithm of the density of each decision of a log (made at `steps` of it) given all before it, whoever
+    drives: `sequential` from each draw of a component to the next."""
+    edges = np.searchsorted(steps, behaviour.redrawn)
+    return np.concatenate([sequential(behaviour.weights, part)[0] for part in np.split(each, edges, axis=1)])
