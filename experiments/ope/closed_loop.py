@@ -8,7 +8,7 @@ drivers or wishes, not when lights change.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,12 @@ class Drives:
     draws: int
     executed: Executed
     crowded: int = 0
+
+    def until(self, steps: int) -> Drives:
+        """The same drives, as far as so many steps."""
+        sizes = {"length", "width", "kind"}
+        moving = {n: getattr(self.executed, n)[: steps + 1] for n in Executed._fields if n not in sizes}
+        return replace(self, executed=self.executed._replace(**moving))
 
 
 def on_road(alive: LiveScene, policies: Mapping[str, Policy], steps: int, draws: int, seed: int) -> Drives:

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from wmplan.randomness import fold_in
 from wmplan.simulator.policies.protocol import Policy, Situation
+from wmplan.simulator.state import State
+from wmplan.simulator.traffic import Observed
 
 
 @jax.tree_util.register_dataclass
@@ -55,8 +57,8 @@ class Fleet:
                 (situation.worlds, situation.observed, situation.seen),
             )
 
-            def one(policy: Policy, part: tuple[Array, ...], key: Array) -> Array:
-                return policy.act(Situation(situation.network, *part), key)  # type: ignore[arg-type]
+            def one(policy: Policy, part: tuple[State, Observed, Array], key: Array) -> Array:
+                return policy.act(Situation(situation.network, *part), key)
 
             acted = jax.vmap(one, axis_size=size)(stack, mine, keys[first : first + size])
             found.append(acted.reshape(size * self.draws, 2))

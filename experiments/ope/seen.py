@@ -67,7 +67,7 @@ def updated(
         speed[row] = pace if pace >= STANDS_MPS else 0.0
         missing[row] = 0
 
-    for row, instance in zip(rows, pairs):
+    for row, instance in zip(rows.tolist(), pairs.tolist()):
         if instance >= 0:
             # A box that the window cuts off has its centroid in the wrong place.
             if not found.at_edge[instance]:
@@ -77,7 +77,7 @@ def updated(
             missing[row] += 1
             active[row] = missing[row] <= how.coast_steps
     crowded = 0
-    for instance in np.setdiff1d(np.arange(len(found)), pairs):
+    for instance in np.setdiff1d(np.arange(len(found)), pairs).tolist():
         free = np.flatnonzero(~active & (channel == found.kind[instance]))
         free = free[free > 0]
         if not len(free):
@@ -86,7 +86,7 @@ def updated(
         row = int(free[0])
         x[row], y[row] = outer[instance]
         cos[row], sin[row] = np.cos(anchor.yaw), np.sin(anchor.yaw)
-        put(row, int(instance))
+        put(row, instance)
         active[row] = True
     return Places(x, y, cos, sin, speed, active, expected.kind, missing), crowded
 

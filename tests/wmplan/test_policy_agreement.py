@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from wmplan.statistics import mmrv, pearson, regret_at_k, spearman
+from wmplan.statistics import bootstrap_mean, mmrv, pearson, regret_at_k, spearman
+from wmplan.statistics.grouped import bootstrap_groups
 from wmplan.statistics.policies import agreement, agreement_difference, fisher_interval, in_words, sharpe_ratio_at_k
 
 
@@ -81,6 +82,19 @@ def test_scenes_of_one_group_are_drawn_together() -> None:
     assert whole.over_scenes.count == 12
     width = whole.over_scenes.high - whole.over_scenes.low
     assert width > 1.8 * (loose.over_scenes.high - loose.over_scenes.low)
+
+
+def test_drawing_groups_by_rows_is_drawing_them_by_sums() -> None:
+    """Any statistic by rows, and means by sums of groups, go over the same resamples."""
+    rng = np.random.default_rng(9)
+    values, groups = rng.normal(size=90), [f"g{i % 17}" for i in range(90)]
+    by_rows = bootstrap_groups(lambda rows: float(values[rows].mean()), groups, 4)
+    by_sums = bootstrap_mean(values, 4, groups=groups)
+    assert (by_rows.low, by_rows.high) == pytest.approx((by_sums.low, by_sums.high), abs=1e-12)
+    assert (by_rows.value, by_rows.count) == (pytest.approx(by_sums.value), 17)
+    alone = bootstrap_groups(lambda rows: float(values[rows].mean()), [str(i) for i in range(90)], 4)
+    assert alone.high - alone.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(90), rel=0.1)
+    assert bootstrap_groups(lambda rows: 1.0, ["g"] * 5, 0).reason == "one group: no interval"
 
 
 def test_a_better_estimator_is_found_to_be_better_on_the_same_draws() -> None:
