@@ -170,6 +170,13 @@ def test_mass_that_goes_overlaps_and_leaves_the_road_is_seen() -> None:
     np.testing.assert_allclose(curve, [1.0, 1.0, 1.0, 0.5, 0.5, 0.5], atol=0.02)
 
 
+def test_mass_that_flows_over_the_inner_edge_is_no_change() -> None:
+    """The inner window ends at x = 40 m: one car leaves it, another stays."""
+    observed = street([Body(32.0, 3.5, speed=6.0), Body(10.0, -3.5, speed=2.0)])
+    row = conservation.measure_conservation(oracle(observed))
+    assert row.true[0] < 0.02
+
+
 def test_cars_that_drive_through_each_other_overlap() -> None:
     head_on = street([Body(10.0, 3.5, speed=8.0), Body(22.0, 3.5, math.pi, 8.0)])
     row = conservation.measure_conservation(oracle(head_on))

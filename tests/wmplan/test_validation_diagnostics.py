@@ -74,6 +74,7 @@ def test_motion_that_is_half_as_far_or_turned_round_is_read_as_such() -> None:
     row = motion.measure_motion(seen_as(observed, slow.truth[:, :4]))
     assert row.direction[0] == pytest.approx(1.0, abs=0.01)
     assert row.magnitude[0] == pytest.approx(0.5, abs=0.02)
+    assert row.true[0] == pytest.approx(18.0, abs=0.1)  # 6 m/s for 3 s
     assert row.magnitude[1] == 0.0  # where the truth is, the slow car is not
     turned = seen_as(observed, observed.truth[:, :4] * torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None, None])
     assert motion.measure_motion(turned).direction[1] == pytest.approx(-1.0)
@@ -135,6 +136,8 @@ def test_a_planted_copy_of_a_training_scene_is_found() -> None:
     assert found["distance to training, imagined over true"].value == pytest.approx(0.0, abs=1e-6)
     assert found["copies"].value == 1.0
     assert found["copies"].cleared is False
+    far = [memorisation.SceneMemory(f"s{i}", f"s{i}", 1.5 if i < 30 else 50.0, 1.0 + i) for i in range(200)]
+    assert by_name(memorisation.summarise(far, 0))["copies"].value == pytest.approx(30 / 200)  # 99 % are farther than 2
     with pytest.raises(ValueError, match="no training"):
         memorisation.Bank.of([])
 

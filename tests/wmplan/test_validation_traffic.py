@@ -37,23 +37,26 @@ def scenes(true: list[Encounters], imagined: list[Encounters]) -> list[SceneEnco
 
 def test_encounters_of_a_drawn_scene_are_those_of_its_boxes() -> None:
     bodies = [
-        Body(24.0, 0.0, speed=7.0),  # ahead in the ego's lane, slower
-        Body(-12.0, 0.0, speed=11.0),  # behind, faster
+        Body(24.0, 0.0, speed=2.0),  # ahead in the ego's lane, slower
+        Body(-12.0, 0.0, speed=6.0),  # behind, faster
+        Body(33.0, 0.0, speed=4.0),  # far ahead: more than 10 s to a collision
         Body(10.0, 6.0, speed=5.0),  # beside: no gap
         Body(20.0, -12.0, math.pi / 2, 1.5, Kind.PEDESTRIAN, 0.9, 0.9),
     ]
-    observed = observe(*straight_road(bodies, speed=10.0), GRIDS["small"], 6)
+    observed = observe(*straight_road(bodies, speed=5.0), GRIDS["small"], 6)
     one = encounters(observed.traces, observed)
-    assert sorted(set(np.round(one.speed, 1))) == [1.5, 5.0, 7.0, 11.0]
+    assert sorted(set(np.round(one.speed, 1))) == [1.5, 2.0, 4.0, 5.0, 6.0]
     seconds = 0.5 * np.arange(1, 7)
-    expected = np.concatenate([24.0 - 3.0 * seconds - 2.4, 12.0 - 1.0 * seconds - 2.4])
+    far = 33.0 - seconds - 2.4
+    expected = np.concatenate([24.0 - 3.0 * seconds - 2.4, 12.0 - 1.0 * seconds - 2.4, far])
     np.testing.assert_allclose(np.sort(one.gap), np.sort(expected), atol=0.15)
-    times = np.concatenate([(24.0 - 3.0 * seconds - 2.4) / 3.0, (12.0 - seconds - 2.4) / 1.0])
+    times = np.concatenate([(24.0 - 3.0 * seconds - 2.4) / 3.0, (12.0 - seconds - 2.4) / 1.0, far / 1.0])
+    assert (times > 10.0).sum() == 6
     np.testing.assert_allclose(np.sort(one.ttc), np.sort(times[times <= 10.0]), atol=0.15)
-    headways = np.concatenate([(24.0 - 3.0 * seconds - 2.4) / 10.0, (12.0 - seconds - 2.4) / 11.0])
+    headways = np.concatenate([(24.0 - 3.0 * seconds - 2.4) / 5.0, (12.0 - seconds - 2.4) / 6.0, far / 5.0])
     np.testing.assert_allclose(np.sort(one.thw), np.sort(headways), atol=0.05)
-    assert len(one.relations) == 10  # two vehicles at steps 1 to 5
-    np.testing.assert_allclose(np.unique(np.round(one.relations[:, 1], 1)), [-3.0, 1.0])
+    assert len(one.relations) == 15  # three vehicles at steps 1 to 5
+    np.testing.assert_allclose(np.unique(np.round(one.relations[:, 1], 1)), [-3.0, -1.0, 1.0])
     np.testing.assert_allclose(one.relations[:, 2:], 0.0, atol=0.1)
     row = measure_encounters(oracle(observed))
     assert row.imagined is not row.true
