@@ -264,7 +264,7 @@ def test_the_ramp_is_on_the_right_and_ends_at_an_obstacle():
 @pytest.mark.parametrize(
     ("controls", "speed", "word"),
     [
-        (steady(np.nan, 0.0, 5), 0.0, "not finite"),
+        (steady(np.nan, 0.0, 5), 0.0, "expected a finite number"),
         (steady(7.0, 0.0, 5), 0.0, "acceleration"),
         (steady(0.0, 0.31, 5), 0.0, "curvature"),
         (steady(0.0, 0.0, 5), 3.0, "m/s"),
