@@ -96,7 +96,8 @@ def run(study: Study) -> Path:
     kept = [parts[scene] for scene in sorted(parts) if len(parts[scene])]
     frame = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame()
     write_frame(study.run / OUTCOMES, frame)
-    key = key_of("figures", study.digest, [sha256(study.run / name) for name in (OUTCOMES, PER_SCENE)], skipped)
+    tables = [sha256(study.run / name) for name in (OUTCOMES, PER_SCENE)]
+    key = key_of("figures", study.digest, study.model_files, tables, skipped)
     content = study.kept_sealed.read(key)
     if content is None:
         from experiments.figures import figures

@@ -130,6 +130,12 @@ COMMANDS = {
             "measure 1,024 candidates of the lattice beside frenetix (C++)",
         ),
         Command(
+            "bench imagination",
+            "experiments.bench.imagination:ImaginationBench",
+            "experiments.bench.imagination:run",
+            "measure how long a model imagines and ranks, and the share of its matrix products",
+        ),
+        Command(
             "bench road",
             "experiments.bench.road:RoadBench",
             "experiments.bench.road:run",

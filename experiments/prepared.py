@@ -45,6 +45,12 @@ class Study:
         return (self.cache or self.run) / "compared"
 
     @property
+    def model_files(self) -> str:
+        """Digest of all files of the model's folder: its card and what was found out about it change no candidate, but
+        they change what is said of the study."""
+        return folder_digest(Path(self.model))
+
+    @property
     def kept(self) -> Kept:
         """What was worked out before and holds nothing of the futures."""
         return Kept(self.cache / "kept" if self.cache else None)

@@ -113,7 +113,7 @@ def write_page(study: Study) -> Path:
 
     tables = (LEDGER, PER_SCENE, TIMINGS, agreement.OUTCOMES, agreement.AGREEMENT)
     about = provenance(stored_config(study.run))
-    key = key_of("report", study.digest, about, [sha256(study.run / name) for name in tables])
+    key = key_of("report", study.digest, study.model_files, about, [sha256(study.run / name) for name in tables])
     page = study.kept_sealed.read(key)
     if page is not None:
         return write_bytes(study.run / "report.html", page)

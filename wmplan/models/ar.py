@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import final
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
+from numpy import ndarray
 from torch import Tensor
 
 from wmplan.contracts import IMAGINED_STEP_S, Context, Grid, Imagined, SceneRaster
@@ -21,6 +22,11 @@ from wmplan.models.rollout import Action, Network, begin, ego_steps, imagine_ste
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank
 from wmplan.raster import STRIDE, footprints
+from wmplan.threads import each, side_by_side
+
+LEAST_ROWS = 8
+"""A pass has at least so many rows: a smaller one takes hardly less time."""
+Show = Callable[[int, range, tuple[Tensor, ...]], None]
 
 
 @final
@@ -29,10 +35,10 @@ class Autoregressive:
     """Imagines by a trained network. Candidate and sample decide a rollout's bytes, never its companions.
 
     Candidates that share their first states share the imagination of them (`wmplan.models.prefixes`). Rollouts run in
-    passes of exactly `preset.chunk` rows, padded by repetition, so every matrix product has one shape whatever K, M and
-    the sharing are: passes of 8 rows and fewer round otherwise than larger ones, while a row's place in its pass does
-    not matter. Set one torch thread in each process (`wmplan.threads.limit_threads`): with another number of threads
-    the sums may round differently.
+    passes of at most `preset.chunk` rows, several at once where `wmplan.threads` says so. No bit depends on how they
+    are cut: products with a row a token, a particle or a cell have hundreds of rows at least and round alike from there
+    on; the few with a row a rollout always get `preset.chunk` rows; vectors have no rest (`particles.LANES`). Set one
+    torch thread in each process (`wmplan.threads.limit_threads`): with more of its own the sums may round differently.
     """
 
     network: Network
@@ -81,21 +87,22 @@ class Autoregressive:
 
         known = plans.select(finite)
         tree = prefix_tree(known.states[:, : self.horizon * STRIDE + 1 : STRIDE])
-        for t, rollouts, frames in self._steps(context, known, tree, noise):
-            # Rows (candidate, sample) of the output that show these rollouts at this step.
+
+        def show(t: int, rollouts: range, frames: tuple[Tensor, ...]) -> None:
+            """Put the frames of these rollouts into the rows (candidate, sample) of the output that show them."""
             wanted = tree.nodes[:, t, None] * samples + np.arange(samples)
             candidate, sample = np.nonzero((wanted >= rollouts.start) & (wanted < rollouts.stop))
             rows = torch.from_numpy(finite[candidate] * samples + sample)
             source = torch.from_numpy(wanted[candidate, sample] - rollouts.start)
             for part, frame in zip(parts, frames, strict=True):
                 part[rows, t] = frame[source]
+
+        self._roll(context, known, tree, noise, show)
         return Imagined(occupancy, velocity, latents, self.grid, tree.steps * samples)
 
-    def _steps(
-        self, context: Context, plans: Plans, tree: PrefixTree, noise: NoiseBank
-    ) -> Iterator[tuple[int, range, tuple[Tensor, Tensor, Tensor]]]:
-        """Occupancy, velocity and codes of every node and sample, step by step, a pass at a time: (step, rollouts,
-        frames). Rollouts of a step are numbered node x samples + sample; the frames of a pass may be padded."""
+    def _roll(self, context: Context, plans: Plans, tree: PrefixTree, noise: NoiseBank, show: Show) -> None:
+        """Imagine every node and sample, step by step, and show each pass: its step, its rollouts, and occupancy,
+        velocity and codes. Rollouts of a step are numbered node x samples + sample; frames may be padded."""
         preset, samples = self.network.preset, noise.samples
         drawn = footprints(plans, context.raster.start, self.grid)[:, : self.horizon + 1]
         states = torch.from_numpy(plans.states[:, : self.horizon * STRIDE + 1 : STRIDE].copy())
@@ -104,19 +111,32 @@ class Autoregressive:
         for t, (leaders, parents) in enumerate(zip(tree.leaders, tree.parents, strict=True)):
             count = len(leaders) * samples
             levels.open(torch.from_numpy((parents[:, None] * samples + np.arange(samples)).reshape(-1)))
-            for first in range(0, count, preset.chunk):
-                rows = torch.arange(first, first + preset.chunk).clamp(max=count - 1)
-                leader = torch.from_numpy(leaders)[rows // samples]
-                # Within the pass: vectorised sines depend on where a number stands.
+            rows, passes = passes_of(count, preset.chunk, side_by_side())
+
+            @torch.inference_mode()
+            def imagine(rollouts: range, t: int = t, leaders: ndarray = leaders, rows: int = rows) -> None:
+                # Always `chunk` of them: what has one row a rollout rounds by the number of rows.
+                wide = torch.arange(rollouts.start, rollouts.start + preset.chunk).clamp(max=rollouts.stop - 1)
+                leader = torch.from_numpy(leaders)[wide // samples]
                 driven = states[leader, t : t + 2]
-                action = Action(drawn[leader, t : t + 2], ego_steps(driven)[:, 0], driven)
-                last = t + 1 == self.horizon
-                before, latent = levels.state(rows), one_hot[rows % samples]
-                state, decoded, codes = imagine_step(self.network, before, action, latent, remember=not last)
-                rollouts = range(first, min(first + preset.chunk, count))
-                if not last:
+                action = Action(drawn[leader[:rows], t : t + 2], ego_steps(driven)[:, 0], driven[:rows])
+                latent, final = one_hot[wide % samples], t + 1 == self.horizon
+                state, decoded, codes = imagine_step(
+                    self.network, levels.state(wide[:rows]), action, latent, remember=not final
+                )
+                if not final:
                     levels.keep(rollouts, state)
-                yield t, rollouts, (decoded.occupancy, decoded.velocity, codes.flatten(1))
+                show(t, rollouts, (decoded.occupancy, decoded.velocity, codes.flatten(1)))
+
+            each(imagine, passes)
+
+
+def passes_of(count: int, most: int, threads: int) -> tuple[int, list[range]]:
+    """Rows of a pass, at most `most`, and the rollouts of each: as few passes as there can be, in full rounds of
+    `threads`, of equal size; the last may have fewer rollouts than rows."""
+    rounds = -(-count // (most * threads))
+    rows = min(most, max(LEAST_ROWS, -(-count // (rounds * threads))))
+    return rows, [range(first, min(first + rows, count)) for first in range(0, count, rows)]
 
 
 def scene_latents(noise: NoiseBank, values: int) -> Int[Tensor, "M"]:

@@ -22,7 +22,7 @@ from wmplan.models.model_card import Card
 from wmplan.models.presets import preset_of
 
 WEIGHTS, CARD, PAGE = "model.safetensors", "card.json", "MODEL_CARD.md"
-IMAGINATION_VERSION = 2
+IMAGINATION_VERSION = 3
 """Raised whenever code changes what given weights imagine: it is part of every model's digest."""
 
 

@@ -57,10 +57,14 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
 
-    def forward(self, tokens: Float[Tensor, "B S D"], condition: Float[Tensor, "B D"]) -> Float[Tensor, "B S D"]:
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulate(condition)[:, None].chunk(6, dim=-1)
-        tokens = tokens + gate_a * self._attend(self.norm_attention(tokens) * (1.0 + scale_a) + shift_a)
-        return tokens + gate_m * self.mlp(self.norm_mlp(tokens) * (1.0 + scale_m) + shift_m)
+    def forward(self, tokens: Float[Tensor, "B S D"], condition: Float[Tensor, "R D"]) -> Float[Tensor, "B S D"]:
+        changes = self.modulate(condition)[: len(tokens), None]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = changes.chunk(6, dim=-1)
+        # One pass over the tokens for each multiply-add.
+        asked = torch.addcmul(shift_a, self.norm_attention(tokens), 1.0 + scale_a)
+        tokens = torch.addcmul(tokens, gate_a, self._attend(asked))
+        asked = torch.addcmul(shift_m, self.norm_mlp(tokens), 1.0 + scale_m)
+        return torch.addcmul(tokens, gate_m, self.mlp(asked))
 
     def _attend(self, x: Tensor) -> Tensor:
         b, s, d = x.shape
@@ -108,17 +112,18 @@ class Dynamics(nn.Module):
         past: list[Tensor],
         anchor: Float[Tensor, "B 4 H W"],
         ego: Float[Tensor, "B S D"],
-        step: Float[Tensor, "B 4"],
-        latent: Float[Tensor, "B Z"],
+        step: Float[Tensor, "R 4"],
+        latent: Float[Tensor, "R Z"],
     ) -> Float[Tensor, "B S L"]:
         """Logits, each digit's values one after another. `past` holds remembered frames, the present last;
-        `step` is the ego's dx, dy, dpsi (in its own frame at the step's start) and speed; `latent` is one-hot."""
+        `step` is the ego's dx, dy, dpsi (in its own frame at the step's start) and speed; `latent` is one-hot. Rows of
+        both beyond the first B are padding: products of few rows round otherwise than products of many."""
         tokens = scene + past[-1] + self.embed_anchor(patches(scaled(anchor), self.preset.patch)) + ego + self.place
         for back, embed in enumerate(self.embed_past, start=2):
             if back <= len(past):
                 tokens = tokens + embed(past[-back])
         condition = self.condition(self.action(step) + self.latent(latent))
-        tokens = torch.cat([tokens, self.ego_token(condition)[:, None]], dim=1)
+        tokens = torch.cat([tokens, self.ego_token(condition)[: len(tokens), None]], dim=1)
         for block in self.blocks:
             tokens = block(tokens, condition)
         return self.head(self.norm(tokens[:, :-1]))

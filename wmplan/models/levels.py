@@ -9,6 +9,7 @@ from torch import Tensor
 from wmplan.models.particles import Particles
 from wmplan.models.presets import Preset
 from wmplan.models.rollout import State
+from wmplan.models.tokenizer import SceneFeatures
 
 
 class Levels:
@@ -20,7 +21,7 @@ class Levels:
 
     def __init__(self, root: State, preset: Preset) -> None:
         """Begins at the scene's own state (one row)."""
-        self._base = root.expand(preset.chunk)
+        self._root = root
         self._preset = preset
         self._moved: list[Tensor] = []
         self._moving: list[Tensor] = []
@@ -33,15 +34,15 @@ class Levels:
         self._age += 1
         self._above = [above[parents] for above in self._above] + ([parents] if self._age else [])
         self._moved = self._moving
-        count, particles = len(parents), self._base.particles.position.shape[1]
+        count, particles = len(parents), self._root.particles.position.shape[1]
         self._moving = [torch.empty(count, particles, 2) for _ in range(3)]
-        self._frames.append(torch.empty(count, *self._base.past[0].shape[1:]))
+        self._frames.append(torch.empty(count, *self._root.past[0].shape[1:]))
         self._above = self._above[-self._preset.history :]
         self._frames = self._frames[-self._preset.history - 1 :]
 
     def state(self, rows: Int[Tensor, "B"]) -> State:
-        """What these rollouts start from, as many as a pass has."""
-        base = self._base
+        """What these rollouts start from, as many as a pass has. What they share is expanded, not copied."""
+        base = _spread(self._root, len(rows))
         if not self._age:
             return base
         parents = self._above[-1][rows]
@@ -58,3 +59,13 @@ class Levels:
         for kept, part in zip(self._moving, (particles.position, particles.velocity, particles.offset), strict=True):
             kept[here] = part[used]
         self._frames[-1][here] = state.past[-1][used]
+
+
+def _spread(root: State, rollouts: int) -> State:
+    """The only scene's state seen as this many rollouts."""
+
+    def wide(x: Tensor) -> Tensor:
+        return x.expand(rollouts, *x.shape[1:])
+
+    scene = SceneFeatures(*map(wide, (root.scene.tokens, root.scene.field, root.scene.static)))
+    return State(scene, Particles(*map(wide, root.particles.tensors)), tuple(map(wide, root.past)), root.age)

@@ -48,7 +48,7 @@ class Action:
     before and after (x, y, yaw, v), which the particles are told."""
 
     footprints: Float[Tensor, "B 2 H W"]
-    step: Float[Tensor, "B 4"]
+    step: Float[Tensor, "R 4"]
     states: Float[Tensor, "B 2 4"] | None = None
 
 
@@ -69,9 +69,10 @@ def anchor_of(state: State, preset: Preset) -> Float[Tensor, "B 4 H W"]:
 
 
 def predict(
-    network: Network, state: State, anchor: Float[Tensor, "B 4 H W"], action: Action, latent: Float[Tensor, "B Z"]
+    network: Network, state: State, anchor: Float[Tensor, "B 4 H W"], action: Action, latent: Float[Tensor, "R Z"]
 ) -> Float[Tensor, "B S L"]:
-    """Logits of the next frame's codes."""
+    """Logits of the next frame's codes. The action's `step` and `latent` may have more rows than the state (see
+    `Dynamics.forward`)."""
     ego = network.dynamics.ego(action.footprints)
     return network.dynamics(state.scene.tokens, list(state.past), anchor, ego, action.step, latent)
 
@@ -92,7 +93,7 @@ def advance(
 
 
 def imagine_step(
-    network: Network, state: State, action: Action, latent: Float[Tensor, "B Z"], remember: bool = True
+    network: Network, state: State, action: Action, latent: Float[Tensor, "R Z"], remember: bool = True
 ) -> tuple[State, Decoded, Float[Tensor, "B S D"]]:
     """One step as the model imagines it: the likeliest code of each patch given the scene latent. `remember` is for
     steps that others follow."""

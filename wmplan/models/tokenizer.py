@@ -205,15 +205,18 @@ class Decoder(nn.Module):
         """What the codes and the scene say of each patch."""
         embedded = self.embed(codes).transpose(1, 2)
         embedded = embedded.reshape(*embedded.shape[:2], *self.preset.side)
-        return embedded + self.mix(torch.cat([embedded, scene.field], dim=1))
+        both = torch.cat([embedded, scene.field], dim=1).contiguous(memory_format=torch.channels_last)
+        return embedded + self.mix(both)
 
     def drawn(self, field: Float[Tensor, "B F H2 W2"], moved: Particles) -> Decoded:
         """The frame that shows these particles, with the field's residual."""
         anchor = render(moved, self.preset.grid)
         occupancy, speed = anchor[:, :2], _length(anchor[:, 2:], 1) / SPEED_SCALE
-        clamped = occupancy.clamp(LOGIT_FLOOR, 1.0 - LOGIT_FLOOR)
-        base = torch.logit(clamped)
-        sharper = self.sharpen_out(self.sharpen(torch.cat([base / 7.0, speed], dim=1)))
+        base = torch.logit(occupancy, LOGIT_FLOOR)
+        blocks = self.sharpen[0](torch.cat([base / 7.0, speed], dim=1))
+        # Channels last: convolutions with few channels spend most of their time in rearranging otherwise.
+        blocks = blocks.contiguous(memory_format=torch.channels_last)
+        sharper = self.sharpen_out(self.sharpen[1:](blocks))
         # What stands still is exact already, and its soft edges lie near the threshold: leave them alone.
         moving = speed / (speed + 1.0 / SPEED_SCALE)
         sharper = self.gains[1] * moving * F.pixel_shuffle(sharper, 2)

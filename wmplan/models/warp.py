@@ -31,14 +31,14 @@ def splat(
     row = ((positions[..., 1] - grid.y_min) / grid.cell - 0.5).reshape(total, count)
     left, below = column.detach().floor(), row.detach().floor()
     right_share, above_share = column - left, row - below
-    values = weights.reshape(total, count, channels).transpose(1, 2)
+    # All four corners of all particles in one sum: [total, 2 columns, 2 rows, count].
+    j = torch.stack([left, left + 1.0], dim=1)[:, :, None]
+    i = torch.stack([below, below + 1.0], dim=1)[:, None]
+    inside = ((j >= 0) & (j < grid.cols)) & ((i >= 0) & (i < grid.rows))
+    share = torch.stack([1.0 - right_share, right_share], dim=1)[:, :, None]
+    share = share * torch.stack([1.0 - above_share, above_share], dim=1)[:, None] * inside
+    cell = torch.where(inside, i * grid.cols + j, 0.0).long().reshape(total, 1, 4 * count)
+    values = weights.reshape(total, count, channels).transpose(1, 2)[:, :, None] * share.reshape(total, 1, 4, count)
     canvas = weights.new_zeros((total, channels, grid.rows * grid.cols))
-    for step_x, share_x in ((0, 1.0 - right_share), (1, right_share)):
-        for step_y, share_y in ((0, 1.0 - above_share), (1, above_share)):
-            j, i = left + step_x, below + step_y
-            inside = (j >= 0) & (j < grid.cols) & (i >= 0) & (i < grid.rows)
-            cell = torch.where(inside, i * grid.cols + j, torch.zeros_like(j)).long()
-            share = share_x * share_y * inside
-            # In place: four copies of the canvas would cost more than the sums.
-            canvas.scatter_add_(2, cell[:, None].expand(-1, channels, -1), values * share[:, None])
+    canvas.scatter_add_(2, cell.expand(-1, channels, -1), values.reshape(total, channels, 4 * count))
     return canvas.reshape(*batch, channels, grid.rows, grid.cols)
