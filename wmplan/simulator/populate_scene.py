@@ -28,6 +28,11 @@ def of_scene(found: SceneRoad, seed: int) -> tuple[Network, State]:
     Wishes for speed are in the routes, so nobody likes to exceed them; who stands for good has a wish of 0.
     """
     network = pack(found.road, replace(Sizes(), routes=found.rows))
+    return network, state_of(found, network, seed)
+
+
+def state_of(found: SceneRoad, network: Network, seed: int) -> State:
+    """The state alone, on the scene's road as `of_scene` gives it."""
     start, rows = found.start, found.rows
     used = len(start.ids)
 
@@ -42,7 +47,7 @@ def of_scene(found: SceneRoad, seed: int) -> tuple[Network, State]:
     kind = padded(np.where(start.kind == Kind.OTHER, Kind.VEHICLE, start.kind), float(Kind.VEHICLE))
     seeds = np.zeros(rows, np.uint32)
     seeds[:used] = [fold_in(seed, found.road.name, name) & 0xFFFFFFFF for name in start.ids]
-    state = _settled(
+    return _settled(
         network,
         jnp.asarray(seeds),
         kind,
@@ -51,7 +56,6 @@ def of_scene(found: SceneRoad, seed: int) -> tuple[Network, State]:
         jnp.stack([padded(start.length, 1.0), padded(start.width, 1.0)]),
         jnp.arange(rows) < used,
     )
-    return network, state
 
 
 @jax.jit

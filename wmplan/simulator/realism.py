@@ -21,7 +21,7 @@ from numpy import ndarray
 from wmplan.errors import InputError
 from wmplan.executed import executed
 from wmplan.scene import FUTURE_STEPS, HISTORY_STEPS, STEP_S, Future, Kind, Scene
-from wmplan.simulator.populate_scene import of_scene
+from wmplan.simulator.populate_scene import of_scene, state_of
 from wmplan.simulator.scene_road import SceneRoad, scene_road
 from wmplan.simulator.sim_agents import INTERACTIVE, KINEMATIC, SCALES, YEARS, Traces, features, likelihoods
 from wmplan.simulator.traffic import Moment, rollout
@@ -99,9 +99,10 @@ def replay(scene: Scene, future: Future, rollouts: int = ROLLOUTS, seed: int = 0
         raise InputError(f"scene {scene.scene_id}: the logged ego has no plan, expected {steps} steps of one")
     controls = np.zeros((rollouts, FUTURE_STEPS, 2), np.float32)
     controls[:, :steps] = plan.controls[0]
-    drawn = [of_scene(road, seed + i) for i in range(rollouts)]
-    worlds = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in drawn))
-    seen = jax.device_get(_rollout(drawn[0][0], worlds, jnp.asarray(controls))[1])
+    network, first = of_scene(road, seed)
+    drawn = [first, *(state_of(road, network, seed + i) for i in range(1, rollouts))]
+    worlds = jax.tree.map(lambda *leaves: jnp.stack(leaves), *drawn)
+    seen = jax.device_get(_rollout(network, worlds, jnp.asarray(controls))[1])
     logged = log_traces(scene, future, road)
     moving = np.flatnonzero(~road.start.stands[1:]) + 1
     return Replay(
