@@ -120,7 +120,10 @@ def test_the_ego_starts_on_a_lane(logs):
         ("simulator:n=many", "n is 'many', expected a whole number"),
         ("simulator:n=-1", "n is '-1', expected a whole number"),
         ("simulator:seeds=1", "field 'seeds', expected one of behaviour, map, n, seed"),
-        ("simulator:behaviour=drunk", "behaviour is 'drunk', expected explore, mixture, mixture_per_log, constant_velocity"),
+        (
+            "simulator:behaviour=drunk",
+            "behaviour is 'drunk', expected explore, mixture, mixture_per_log, constant_velocity",
+        ),
         ("simulator:map=town", "map is 'town', expected straight, merge, crossing, t_junction, roundabout or mixed"),
     ],
 )
