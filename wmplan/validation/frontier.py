@@ -59,7 +59,8 @@ def measure_frontier(evidence: Evidence, temperature: float = 1.0, seconds: floa
     forecasts["calibrated sample"] = (tempered(sample, temperature), fast)
     forecasts["calibrated mean"] = (tempered(mean, temperature), slow)
     pictures = [(truth[:2], truth[2:4]), *forecasts.values()]
-    true, *told = features(*(torch.stack(part) for part in zip(*pictures)), cell)
+    occupancies, velocities = (torch.stack([picture[i] for picture in pictures]) for i in range(2))
+    true, *told = features(occupancies, velocities, cell)
     points = []
     for (name, (occupancy, _)), imagined in zip(forecasts.items(), told):
         found = SceneFeatures(evidence.scene_id, evidence.group, seconds, true, imagined)
