@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from experiments.validate.record import FILE, Recorded, recorded
 
 MEANINGS = {
     "L1": "forecast: occupancy above constant velocity and persistence on held-out scenes at 1, 2 and 3 s",
@@ -38,18 +41,21 @@ class Trust:
 
 
 def trust_of(model: str, agreement: Mapping[str, Any]) -> Trust:
-    """What the model's card and this study's own agreement say. Layers that nobody measured are not cleared."""
+    """What the model's card, the record of `wmplan validate` beside it and this study's own agreement say.
+
+    A layer is cleared if it was on some data; the words say on which. Layers that nobody measured are not cleared.
+    """
     from experiments.assembly import forecast_cleared
 
     forecast = forecast_cleared(model)
+    known = validated(model)
     unseen = agreement["order"]["unseen"]["pairwise_accuracy"]
     enough = unseen["n"] >= LEAST_SCENES
     above = enough and unseen["lower"] is not None and unseen["lower"] > 0.5
     states = {
         "L1": ("cleared" if forecast else "not cleared" if forecast is False else "not measured", bool(forecast)),
-        "L2": ("not measured", False),
-        "L3": ("not measured", False),
-        "L4": ("not measured", False),
+        **{layer: ("not measured", False) for layer in ("L2", "L3", "L4")},
+        **{layer: (found.state, bool(found.cleared)) for layer, found in known.items() if layer in MEANINGS},
         "L5": ("within scenes" if above else "not cleared" if enough else "too few scenes", above),
     }
     layers = tuple(Layer(name, done, state, MEANINGS[name]) for name, (state, done) in states.items())
@@ -62,8 +68,27 @@ def trust_of(model: str, agreement: Mapping[str, Any]) -> Trust:
     )
     text = (
         f"{'Cleared: ' + ', '.join(done) + '. ' if done else 'No layer is cleared. '}{ranks}"
-        "Layers L2 to L4 are not measured in this version: nothing here shows that imagined road users react to the "
-        "ego as real ones would. Read the ranking as an ordering of plans under this model, not as a prediction of "
+        f"{_reaction(known)} Read the ranking as an ordering of plans under this model, not as a prediction of "
         "outcomes."
     )
     return Trust(layers, text, warning=not above)
+
+
+def validated(model: str) -> dict[str, Recorded]:
+    """What `wmplan validate record=true` wrote of this very model, by layer; nothing for one without a checkpoint."""
+    if not (Path(model) / FILE).is_file():
+        return {}
+    from wmplan.models import load_model
+
+    return recorded(Path(model), load_model(model).digest)
+
+
+def _reaction(known: Mapping[str, Recorded]) -> str:
+    """What may be thought of how imagined road users answer the ego."""
+    unmeasured = [layer for layer in ("L2", "L3", "L4") if layer not in known]
+    said = [f"{layer} is {found.state}." for layer, found in sorted(known.items()) if layer in MEANINGS]
+    if unmeasured:
+        said.append(f"Not measured for this model (wmplan validate does): {', '.join(unmeasured)}.")
+    if "L4" not in known or not known["L4"].cleared:
+        said.append("Nothing here shows that imagined road users react to the ego as real ones would.")
+    return " ".join(said)

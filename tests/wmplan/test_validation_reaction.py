@@ -218,10 +218,8 @@ def test_the_slope_over_the_ceilings_is_one_for_the_ceiling_itself():
     )
     same = reaction.slope_over_ceiling([ceiling] * 3, [ceiling] * 3, 0)
     assert same.value == pytest.approx(1.0)
-    assert same.cleared
     less = reaction.slope_over_ceiling([half] * 3, [ceiling] * 3, 0)
     assert less.value == pytest.approx(0.5, abs=0.02)
-    assert less.cleared is False
     with pytest.raises(ValueError, match="other scenes"):
         reaction.slope_over_ceiling([half], [replace(ceiling, scene_id="b")], 0)
 
@@ -253,6 +251,11 @@ def test_a_linear_response_is_controlled_and_inverted_exactly():
     found = summary(rows)
     assert found["controllability rho_all"] == found["controllability coverage"] == 1.0
     assert found["inverse control error, all, m/s2"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_an_answer_beyond_the_range_is_its_end():
+    row = a_scene(np.array(SWEEP.grid), np.array([-90.0, SWEEP.targets[1], SWEEP.targets[2], 90.0]))
+    assert inverse_control.invert(row) == pytest.approx([SWEEP.low, SWEEP.targets[1], SWEEP.targets[2], SWEEP.high])
 
 
 def test_a_silent_model_has_no_coverage_and_answers_as_the_best_constant():

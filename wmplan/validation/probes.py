@@ -102,12 +102,18 @@ def measure(
     return _reactions(name, read_futures(imagined, probed.first), probed, battery, twin)
 
 
-def measure_truth(probed: Probed, battery: Battery, twin: Probed | None = None) -> dict[str, SceneProbes]:
+def measure_truth(
+    probed: Probed, battery: Battery, twin: Probed | None = None, whole: bool = True
+) -> dict[str, SceneProbes]:
     """The ceiling and the floor on a scene that was probed with the battery's plans; each truth has its own."""
     found = {}
     for name, of in ((CEILING, Acted.imagined), (FLOOR, Acted.blind)):
         imagined = of(probed.acted)
-        one = of_imagined(name, imagined, _rows(imagined, battery.targets), probed, battery)
+        if whole:
+            one = of_imagined(name, imagined, _rows(imagined, battery.targets), probed, battery)
+        else:
+            futures = read_futures(_rows(imagined, battery.reaction), probed.first)
+            one = SceneProbes(react(name, futures, probed.only(battery.reaction)))
         if twin is not None:
             other = read_futures(of(twin.acted.select(battery.reaction)), twin.first)
             one = replace(one, twin=react(name, other, twin.only(battery.reaction)))

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float64, Int
 from numpy import ndarray
 
 from wmplan.statistics import Measure, spearman
-from wmplan.validation.interventions import Futures, Probed, find
+from wmplan.validation.interventions import Acted, Futures, Probed, find
 from wmplan.validation.layers import Gate, mean_of, share_of, statistic_of
 
 CAUSAL_M = 0.8
@@ -32,7 +32,6 @@ STILL_M = 0.1
 HARDEST = 1
 """Row of the hardest braking among the plans: the first after the logged one."""
 SLOPE, SIGN, SPURIOUS = Gate(0.7, 1.3), Gate(at_least=0.9), Gate(at_most=0.2)
-CEILING = Gate(0.95, 1.05)
 
 
 @dataclass(frozen=True)
@@ -80,17 +79,14 @@ def react(model: str, futures: Futures, probed: Probed, step: int = 6) -> SceneR
     followed.
     """
     acted = probed.acted
-    users = np.flatnonzero(acted.inside[0, 0])
+    users, true, there = _true(acted, step)
     found = find(acted, probed.first)[users]
     place, known = futures.at(found, step)  # K M A 2
-
-    true_place = np.moveaxis(acted.place[:, step][:, users], 0, 1)  # A K 2
-    there = acted.inside[:, step][:, users].T
-    pair = there & there[:, :1]
-    true = np.where(pair[..., None], true_place - true_place[:, :1], np.nan)
+    pair = np.isfinite(true[..., 0])
+    true_place = acted.place[:, step][:, users]
     both = known & known[:1]
     reaction = np.where(both[..., None], place - place[:1], np.nan)
-    off = np.linalg.norm(place - np.moveaxis(true_place, 0, 1)[:, None], axis=-1)
+    off = np.linalg.norm(place - true_place[:, None], axis=-1)
     off = np.where((found >= 0) & np.moveaxis(there, 0, 1)[:, None], off, np.nan)
     return SceneReaction(
         probed.scene_id,
@@ -101,6 +97,12 @@ def react(model: str, futures: Futures, probed: Probed, step: int = 6) -> SceneR
         _mean(off, axis=1).T,
         found >= 0,
     )
+
+
+def how_many_react(acted: Acted, step: int = 6) -> int:
+    """How many road users some of the plans truly move by more than `CAUSAL_M`, against the first plan."""
+    true = _true(acted, step)[1]
+    return int((np.nan_to_num(np.linalg.norm(true, axis=-1)).max(axis=1, initial=0.0) > CAUSAL_M).sum())
 
 
 def summarise(rows: Sequence[SceneReaction], seed: int) -> list[Measure]:
@@ -141,12 +143,18 @@ def slope_over_ceiling(rows: Sequence[SceneReaction], ceiling: Sequence[SceneRea
     for row, best in zip(rows, ceiling):
         who = np.flatnonzero(row.causal)
         sums.append([_slope(*_pairs(*one.along(who), True))[0] for one in (row, best)])
-    return statistic_of(
-        "reaction slope over the ceiling's", np.array(sums).reshape(-1, 2), _quotient, rows, seed, CEILING
-    )
+    return statistic_of("reaction slope over the ceiling's", np.array(sums).reshape(-1, 2), _quotient, rows, seed)
 
 
 # ------------------------------------------------------------------------------------------------------ details
+
+
+def _true(acted: Acted, step: int) -> tuple[Int[ndarray, "A"], Float64[ndarray, "A K 2"], Bool[ndarray, "A K"]]:
+    """Who is inside the window at t0, their true reactions (NaN where they leave it), where they are still there."""
+    users = np.flatnonzero(acted.inside[0, 0])
+    place = np.moveaxis(acted.place[:, step][:, users], 0, 1)
+    there = acted.inside[:, step][:, users].T
+    return users, np.where((there & there[:, :1])[..., None], place - place[:, :1], np.nan), there
 
 
 def _pairs(true: ndarray, imagined: ndarray, filled: bool) -> tuple[ndarray, ndarray]:
