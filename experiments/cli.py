@@ -37,6 +37,12 @@ COMMANDS = {
             "train the occupancy world model on a store: tokenizer, dynamics, on-policy steps, critics' fitted parts",
         ),
         Command(
+            "validate",
+            "experiments.validate.settings:ValidateCommand",
+            "experiments.validate.command:run",
+            "what a world model knows: layers L1 to L4 beside its baselines and the truth read the same way",
+        ),
+        Command(
             "study",
             "experiments.study:StudyConfig",
             "experiments.study:run",
@@ -116,6 +122,12 @@ COMMANDS = {
             "experiments.bench.forecast:ForecastBench",
             "experiments.bench.forecast:run",
             "measure a model's forecast against constant velocity and persistence",
+        ),
+        Command(
+            "bench diffusion",
+            "experiments.bench.diffusion:DiffusionBench",
+            "experiments.bench.diffusion:run",
+            "measure what denoising steps and guidance do to a dit model's forecast, diversity and cost",
         ),
         Command(
             "bench planners",
