@@ -112,11 +112,11 @@ def run(config: TrainConfig) -> int:
 
 
 def _gate(config: TrainConfig, apart: Examples | None, stage: str, network: nn.Module) -> None:
-    """Measure the gates after the first stage of a family that has some; say them, keep them beside the model."""
+    """Measure the gates after the tokenizer stage of a family that has some; say them, keep them beside the model."""
     from critics import TaskConfig, TaskCritic
 
     objective = objective_of(config.settings.family)
-    if objective.gates is None or stage != objective.stages[0]:
+    if objective.gates is None or stage != "tokenizer":
         return
     if apart is None:
         say("gates: not measured, no training groups are held out")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,13 +65,13 @@ def examples_of(scenes: int, agents: int = 4, seed: int = 0, braking: float = 0.
     )
 
 
-SMALL = Settings(steps=(3, 2, 3), batch=2, horizon=AHEAD, threads=1, checkpoint_s=0.0)
+SMALL = Settings(steps=(2, 3, 2, 3), batch=2, horizon=AHEAD, threads=1, checkpoint_s=0.0)
 
 
 def test_overfits_a_scene_and_beats_constant_velocity_there(tmp_path):
     examples = examples_of(2, braking=3.0)
     settings = Settings(
-        steps=(40, 0, 40), batch=2, horizon=AHEAD, threads=1, learning_rate=4e-3, checkpoint_s=1e9, prior_share=1.0
+        steps=(0, 40, 0, 40), batch=2, horizon=AHEAD, threads=1, learning_rate=4e-3, checkpoint_s=1e9, prior_share=1.0
     )
     losses: list[tuple[str, float]] = []
     network, _ = train(examples, settings, tmp_path, lambda p: losses.append((p.stage, p.loss)))
@@ -121,10 +124,10 @@ def test_nan_loss_stops_and_keeps_the_last_good_state(tmp_path):
             examples.ego[:] = states
 
     with pytest.raises(TrainingStopped, match=r"stage on_policy, step 0 \(scenes s\d"):
-        train(examples, replace(SMALL, steps=(2, 0, 3)), tmp_path, spoil)
+        train(examples, replace(SMALL, steps=(0, 2, 0, 3)), tmp_path, spoil)
     state = torch.load(tmp_path / STATE_FILE, weights_only=True)
     assert all(torch.isfinite(value).all() for value in state["network"].values())
-    assert state["position"][0] == 2
+    assert state["position"][0] == 3
 
 
 def test_presets_must_fit_the_data(tmp_path):
@@ -133,6 +136,33 @@ def test_presets_must_fit_the_data(tmp_path):
         train(small, SMALL, tmp_path)
     with pytest.raises(InputError, match="horizon is 6 steps, expected at most the data's 3"):
         train(examples_of(2), replace(SMALL, horizon=6), tmp_path)
+
+
+STARVED = """
+import resource, sys
+sys.path.insert(0, "tests/wmplan")
+from test_ar_training import SMALL, examples_of
+from dataclasses import replace
+from pathlib import Path
+from wmplan.errors import InputError
+from wmplan.models.training import train
+train(examples_of(2), replace(SMALL, steps=(0, 1, 0, 0)), Path(sys.argv[1]) / "fed")
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, used + 300 * 2**20))
+try:
+    train(examples_of(2), replace(SMALL, steps=(0, 1, 0, 0), batch=512), Path(sys.argv[1]) / "starved")
+except InputError as error:
+    print(error)
+"""
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path):
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", STARVED, str(tmp_path)], cwd=root, capture_output=True, text=True, timeout=300
+    )
+    wanted = "out of memory at stage tokenizer, step 0, with settings.batch of 512 and 2 examples; lower settings.batch"
+    assert wanted in done.stdout, done.stderr[-2000:]
 
 
 # --------------------------------------------------------------------------------------------------- losses

@@ -112,9 +112,9 @@ def test_gates_survive_being_written(crowded):
 def test_every_stage_is_told_with_what_it_left_whatever_the_quantiser(quantiser, tmp_path):
     examples = examples_of(3)
     seen: dict[str, list] = {}
-    settings = replace(SMALL, quantiser=quantiser, steps=(3, 1, 2))
+    settings = replace(SMALL, quantiser=quantiser, steps=(2, 3, 1, 2))
     network, _ = train(examples, settings, tmp_path, staged=lambda stage, net: seen.__setitem__(stage, net))
-    assert list(seen) == ["tokenizer", "dynamics", "on_policy"]
+    assert list(seen) == ["steering", "tokenizer", "dynamics", "on_policy"]
     last, first = seen["on_policy"].state_dict(), seen["tokenizer"].state_dict()
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in last.items())
     assert any(not torch.equal(value, network.state_dict()[name]) for name, value in first.items())

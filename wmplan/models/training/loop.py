@@ -112,7 +112,15 @@ class _Run:
         while (share := self._share_done()) < 1.0:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.learning_rate * _schedule(share, self.step)
-            loss = self._one_step(name, share)
+            try:
+                loss = self._one_step(name, share)
+            except (MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and "memory" not in str(error):
+                    raise
+                raise InputError(
+                    f"training: out of memory at stage {name}, step {self.step}, with settings.batch of "
+                    f"{self.settings.batch} and {len(self.examples)} examples; lower settings.batch, or most_scenes"
+                ) from error
             self.step += 1
             self.elapsed = time.monotonic() - began
             self.running.append(loss)

@@ -46,7 +46,7 @@ class Objective:
 
 
 OBJECTIVES = {
-    "ar": Objective(stages.STAGES, (0.3, 0.05, 0.65), stages.stage_loss, fit_gains, gates=tokenizer_gates),
+    "ar": Objective(stages.STAGES, (0.25, 0.25, 0.05, 0.45), stages.stage_loss, fit_gains, gates=tokenizer_gates),
     "direct": Objective(
         direct_stages.STAGES,
         direct_stages.SHARES,

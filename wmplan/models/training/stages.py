@@ -1,4 +1,4 @@
-"""The loss of one batch in each stage: tokenizer, dynamics on true states, dynamics on the states it visits itself."""
+"""The loss of a batch in each stage: steering, tokenizer, dynamics on true states and on those it visits itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wmplan.contracts import IMAGINED_STEP_S, RASTER_HISTORY, Grid
-from wmplan.models.particles import render
+from wmplan.models.particles import Particles, render
 from wmplan.models.rollout import Action, Network, State, advance, anchor_of, begin, ego_steps, predict
 from wmplan.models.training.data import Batch
 from wmplan.models.training.losses import (
@@ -20,18 +20,38 @@ from wmplan.models.training.losses import (
 )
 from wmplan.models.training.settings import Settings
 
-STAGES = ("tokenizer", "dynamics", "on_policy")
+STAGES = ("steering", "tokenizer", "dynamics", "on_policy")
 
 
 def stage_loss(
     stage: str, network: Network, batch: Batch, settings: Settings, horizon: int, first: int, generator: torch.Generator
 ) -> Float[Tensor, ""]:
     """The loss of a batch. The stages before the last look at a single step, from future frame `first` on."""
+    if stage == "steering":
+        return _steering(network, batch, settings, horizon)
     if stage == "tokenizer":
         return _tokenizer(network, batch, settings, horizon, generator)
     if stage == "dynamics":
         return _unrolled(network, batch, settings, 1, first, generator)
     return _unrolled(network, batch, settings, horizon, 0, generator)
+
+
+def _steering(network: Network, batch: Batch, settings: Settings, horizon: int) -> Tensor:
+    """Where the particles go by null codes alone, nothing drawn: what the ego does to whom, learned several times as
+    fast as with frames and codes, before either can take its place."""
+    span = slice(RASTER_HISTORY - 1, RASTER_HISTORY + horizon)
+    state = begin(network, batch.static, batch.frames[:, :RASTER_HISTORY], remember=False)
+    particles, decoder = state.particles, network.tokenizer.decoder
+    place, told = particle_targets(particles.position, batch.states[:, span], batch.sizes, batch.valid[:, span])
+    count = network.preset.side[0] * network.preset.side[1]
+    field = decoder.field(torch.zeros(len(batch.static), count, decoder.embed.in_features), state.scene)
+    total = torch.zeros(())
+    for t in range(horizon):
+        steering = decoder.steering(field, particles, state.scene, t, batch.ego[:, t : t + 2])
+        particles = particles.steered(*steering)
+        placed = _placed(particles, place[:, t + 1], told[:, t + 1], batch.scenes, network.preset.grid, settings)
+        total = total + placed / horizon
+    return total
 
 
 def _tokenizer(network: Network, batch: Batch, settings: Settings, horizon: int, generator: torch.Generator) -> Tensor:
@@ -51,7 +71,7 @@ def _tokenizer(network: Network, batch: Batch, settings: Settings, horizon: int,
         encoded = network.tokenizer.encoder.learn(truth[:, :4], anchor, state.scene)
         state, decoded = advance(network, state, informed * encoded.codes, False, batch.ego[:, t : t + 2])
         loss = frame_loss(decoded.logits, truth) + encoded.commitment
-        loss = loss + _placed(state, place[:, t + 1], told[:, t + 1], batch.scenes, preset.grid, settings)
+        loss = loss + _placed(state.particles, place[:, t + 1], told[:, t + 1], batch.scenes, preset.grid, settings)
         total = total + loss / horizon
     return total
 
@@ -92,16 +112,18 @@ def _unrolled(
             total = total + 0.25 * own + settings.code_weight * code_loss(logits, digits, quantiser)
         state, decoded = advance(network, state, quantiser.likeliest(logits), ego=driven)
         loss = frame_loss(decoded.logits, truth) + _placed(
-            state, place[:, t + 1], told[:, t + 1], scenes, preset.grid, settings
+            state.particles, place[:, t + 1], told[:, t + 1], scenes, preset.grid, settings
         )
         total = total + loss / horizon
     return total
 
 
-def _placed(state: State, place: Tensor, told: Tensor, scenes: Tensor, grid: Grid, settings: Settings) -> Tensor:
+def _placed(
+    particles: Particles, place: Tensor, told: Tensor, scenes: Tensor, grid: Grid, settings: Settings
+) -> Tensor:
     """Where the particles are, and what the ego's action changed of it."""
-    reaction = reaction_loss(state.particles.position, place, told, scenes, grid)
-    placed = particle_loss(state.particles, place, told, grid)
+    reaction = reaction_loss(particles.position, place, told, scenes, grid)
+    placed = particle_loss(particles, place, told, grid)
     return settings.place_weight * placed + settings.reaction_weight * reaction
 
 
