@@ -12,7 +12,7 @@ import re
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -103,6 +103,23 @@ def upload(
         known = json.loads(record.read_text())
         if known.get("tracking_uri") == uri and known.get("finished"):
             return str(known["run_id"])
+
+    def log() -> str:
+        if uri == default_uri(run):
+            _begin_store(run, kept)
+        return _log(run, uri, experiment, study, planners)
+
+    run_id = reached(log)
+    write_text(record, json.dumps({"tracking_uri": uri, "run_id": run_id, "finished": True}, indent=1) + "\n")
+    return run_id
+
+
+def reached(log: Callable[[], str]) -> str:
+    """What `log` returns, with MLflow kept quiet and impatient.
+
+    Raises:
+        ConnectionError: it failed, for whatever reason; the message is one line.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -110,13 +127,9 @@ def upload(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations between MLflow and SQLAlchemy are not the user's
-            if uri == default_uri(run):
-                _begin_store(run, kept)
-            run_id = _log(run, uri, experiment, study, planners)
+            return log()
     except Exception as error:  # MLflow raises its own, SQLAlchemy's, requests' and the operating system's
         raise ConnectionError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-    write_text(record, json.dumps({"tracking_uri": uri, "run_id": run_id, "finished": True}, indent=1) + "\n")
-    return run_id
 
 
 def run_upload(config: UploadConfig) -> int:
@@ -163,24 +176,28 @@ def _log(run: Path, uri: str, experiment: str, study: Page, planners: Sequence[P
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    found = client.get_experiment_by_name(experiment)
-    if found is not None:
-        experiment_id = found.experiment_id
-    else:
-        place = (run / "mlruns").resolve().as_uri() if uri.startswith("sqlite:") else None
-        experiment_id = client.create_experiment(experiment, artifact_location=place)
-    parent = _write(client, experiment_id, study, {})
+    experiment_id = experiment_of(client, run, uri, experiment)
+    parent = write_page(client, experiment_id, study, {})
     for name in ARTIFACTS:
         if (run / name).exists():
             client.log_artifact(parent, str(run / name))
     for page in planners:
-        child = _write(client, experiment_id, page, {"mlflow.parentRunId": parent})
+        child = write_page(client, experiment_id, page, {"mlflow.parentRunId": parent})
         client.set_terminated(child)
     client.set_terminated(parent)
     return parent
 
 
-def _write(client: Any, experiment_id: str, page: Page, tags: dict[str, str]) -> str:
+def experiment_of(client: Any, folder: Path, uri: str, name: str) -> str:
+    """Id of the experiment of this name; a new one of an SQLite store keeps its files in the folder."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    place = (folder / "mlruns").resolve().as_uri() if uri.startswith("sqlite:") else None
+    return str(client.create_experiment(name, artifact_location=place))
+
+
+def write_page(client: Any, experiment_id: str, page: Page, tags: dict[str, str]) -> str:
     from mlflow.entities import Metric, Param, RunTag
 
     run_id = str(client.create_run(experiment_id, run_name=page.name, tags=tags).info.run_id)

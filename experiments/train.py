@@ -17,6 +17,7 @@ from torch import nn
 
 from experiments.counterfactuals import CounterfactualConfig, counterfactual_examples
 from experiments.progress import say, track
+from experiments.tracked_training import upload_training
 from wmplan.errors import InputError
 from wmplan.models.checkpoint import save
 from wmplan.models.model_card import Card, Row, rows_of
@@ -52,6 +53,9 @@ class TrainConfig:
     """share of the training groups kept out of the training, on which the decoder's gains are fitted"""
     note: str = ""
     """a line for the model card"""
+    tracking_uri: str = ""
+    """MLflow server or store that gets curves and card, e.g. sqlite:///mlflow.db; empty = none. A training does not
+    fail because it cannot be reached"""
     counterfactuals: CounterfactualConfig = field(default_factory=CounterfactualConfig)
     settings: Settings = field(default_factory=Settings)
 
@@ -100,7 +104,12 @@ def train(config: TrainConfig) -> Path:
         curve=tuple(curve),
         notes=(config.note,) if config.note else (),
     )
-    save(out, network, card)
+    card = save(out, network, card)
+    if config.tracking_uri:
+        try:
+            say(f"MLflow run {upload_training(out, card, config.tracking_uri, 'wmplan training')}")
+        except ConnectionError as error:
+            say(f"not in MLflow at {config.tracking_uri}: {error}")
     return out
 
 

@@ -44,7 +44,7 @@ class Settings:
     """threads while training; another number rounds sums differently"""
     checkpoint_s: float = 60.0
     """seconds between checkpoints"""
-    pair_share: float = 0.75
+    pair_share: float = 0.5
     """share of a batch that are counterfactuals, two of a scene, where there are any beside the logs"""
     perturbed_share: float = 0.1
     """share of the logs of a batch whose ego is moved, unlabelled where others may have reacted to that"""
