@@ -81,7 +81,10 @@ def run(study: Study) -> Path:
     shelf = Shelf.of(study)
     missing = [scene for scene in study.scene_ids if not shelf.path(scene).exists()]
     try:
-        outcomes = run_tasks("experiments.agreement:comparing", study, missing, study.config.workers)
+        config = study.config
+        outcomes = run_tasks(
+            "experiments.agreement:comparing", study, missing, config.workers, (), config.carried_out_by
+        )
         for done in track(outcomes, "agreement", len(study.scene_ids), len(study.scene_ids) - len(missing)):
             if done.error:
                 skipped[done.task] = done.error

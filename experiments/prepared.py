@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 IRRELEVANT = (
-    "name", "workers", "out", "cache", "cache_gib", "memory_mib", "tracking_uri", "experiment", "mlflow", "report",
-    "overwrite",
+    "name", "workers", "executor", "ray_address", "out", "cache", "cache_gib", "memory_mib", "tracking_uri",
+    "experiment", "mlflow", "report", "overwrite",
 )  # fmt: skip
 """Fields that cannot change a result."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,22 @@ class WorkersBroken(RuntimeError):
     """The workers cannot start; the message is the cause in one line."""
 
 
+@dataclass(frozen=True)
+class Executor:
+    """What carries tasks out: processes of this machine, or the workers of a Ray cluster (at an address; none: one that
+    is started here)."""
+
+    kind: Literal["processes", "ray"] = "processes"
+    address: str = ""
+
+
 def run_tasks(
-    factory: str, settings: Any, tasks: Sequence[str], workers: int, sealed: tuple[Path, ...] = ()
+    factory: str,
+    settings: Any,
+    tasks: Sequence[str],
+    workers: int,
+    sealed: tuple[Path, ...] = (),
+    executor: Executor = Executor(),
 ) -> Iterator[Done]:
     """The outcome of each task, in the order in which they finish.
 
@@ -44,6 +58,11 @@ def run_tasks(
     Raises:
         WorkersBroken: `factory` raised, so no task could be done.
     """
+    if executor.kind == "ray":
+        from experiments.cluster import run_on_ray
+
+        yield from run_on_ray(factory, settings, tasks, workers, sealed, executor.address)
+        return
     waiting = deque(tasks)
     crew: list[_Worker] = []
     try:
@@ -136,7 +155,7 @@ def _heard(crew: list[_Worker]) -> list[_Worker]:
 def _serve(pipe: Connection, factory: str, settings: bytes, sealed: tuple[Path, ...]) -> None:
     """A worker's life."""
     try:
-        handle = _prepared(factory, settings, sealed)
+        handle = prepared(factory, settings, sealed)
     except KeyboardInterrupt:
         return
     except BaseException as error:
@@ -160,7 +179,8 @@ def _serve(pipe: Connection, factory: str, settings: bytes, sealed: tuple[Path, 
             return
 
 
-def _prepared(factory: str, settings: bytes, sealed: tuple[Path, ...]) -> Callable[[str], Any]:
+def prepared(factory: str, settings: bytes, sealed: tuple[Path, ...]) -> Callable[[str], Any]:
+    """What handles tasks in this process, after the process was limited to one thread and sealed off."""
     from wmplan.threads import limit_threads
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's remarks on its own compiled files

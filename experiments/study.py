@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from critics.weights import CostWeights
 from experiments import agreement
 from experiments.agreement import AgreementConfig
 from experiments.kept import key_of
 from experiments.logs import LogsConfig
+from experiments.processes import Executor
 from wmplan.errors import InputError
 from wmplan.risk import RiskConfig
 
@@ -53,6 +54,10 @@ class StudyConfig:
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
     workers: int = 2
     """Single-threaded processes; results do not depend on their number."""
+    executor: Literal["processes", "ray"] = "processes"
+    """What carries the work out: `processes` of this machine, or the workers of a Ray cluster."""
+    ray_address: str = ""
+    """Address of a running Ray cluster; empty = one that is started here."""
     out: str = ""
     """Folder of the results; empty = runs/<name>-<digest of everything that shapes the result>."""
     cache: str = "runs/cache"
@@ -71,6 +76,11 @@ class StudyConfig:
     """Whether the HTML report is written."""
     overwrite: bool = False
     """Delete another study's results where `out` holds them."""
+
+    @property
+    def carried_out_by(self) -> Executor:
+        """What carries the work out."""
+        return Executor(self.executor, self.ray_address)
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,9 @@ def plan_scenes(study: Study) -> dict[str, str]:
     damaged, trouble = 0, ""
     sealed = (study.store, study.compared)
     try:
-        outcomes = run_tasks("experiments.worker:planning", study, missing, study.config.workers, sealed)
+        outcomes = run_tasks(
+            "experiments.worker:planning", study, missing, study.config.workers, sealed, study.config.carried_out_by
+        )
         for done in track(outcomes, "planning", len(study.scene_ids), len(there)):
             if done.error:
                 lost[done.task] = done.error
