@@ -92,9 +92,9 @@ def validate(config: ValidateCommand) -> Validation:
         long = replace(scenes, purpose=LONG, items=scenes.items[: config.long_scenes])
         extra = _done(Work(settings, (long,), sources), long, parts, "long run")
     rows = _rows([*found, *extra])
-    measured = max((len(by_model.get(name_of(spec), ())) for by_model in rows.values()), default=0)
+    measured = sum(bool(one.rows) or one.causal is not None for one in found)
     if measured < LEAST_SCENES:
-        first = next((reason for one in found for reason in one.refused.values()), "nobody reacts in the others")
+        first = next((reason for one in found for reason in one.refused.values()), "none gave a reason")
         raise InputError(
             f"{scenes.words}: {measured} of {len(found)} scenes could be measured, expected at least {LEAST_SCENES} "
             f"(first: {first})"

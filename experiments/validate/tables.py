@@ -15,10 +15,10 @@ from wmplan.statistics import Measure
 
 def show(results: Sequence[Result], verdict: Verdict) -> None:
     """Every part as a table, then what was cleared."""
-    console = Console(width=None if Console().is_terminal else 160)
+    console = Console(width=None if Console().is_terminal else 220)
     for part, models, rows in by_part(results):
         table = Table(title=part, title_justify="left", header_style="bold")
-        table.add_column("figure")
+        table.add_column("figure", no_wrap=True)
         for model in models:
             table.add_column(model, justify="right")
         table.add_column("n", justify="right")
