@@ -283,7 +283,9 @@ def test_a_failing_planner_is_listed_and_counts_and_others_go_on(
     assert line["score"]["value"] == pytest.approx(float(won.sum()) / 3.0)
 
 
-def in_this_process(factory: str, settings: Study, tasks: tuple[str, ...], workers: int, sealed: tuple[Path, ...] = ()):
+def in_this_process(
+    factory: str, settings: Study, tasks: tuple[str, ...], workers: int, sealed: tuple[Path, ...], how: object
+):
     """`run_tasks` without processes."""
     from experiments.configs import load
     from experiments.processes import Done

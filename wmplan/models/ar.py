@@ -134,7 +134,7 @@ class Autoregressive:
 def passes_of(count: int, most: int, threads: int) -> tuple[int, list[range]]:
     """Rows of a pass, at most `most`, and the rollouts of each: as few passes as there can be, in full rounds of
     `threads`, of equal size; the last may have fewer rollouts than rows."""
-    rounds = -(-count // (most * threads))
+    rounds = max(1, -(-count // (most * threads)))  # no candidates: no passes
     rows = min(most, max(LEAST_ROWS, -(-count // (rounds * threads))))
     return rows, [range(first, min(first + rows, count)) for first in range(0, count, rows)]
 
