@@ -27,7 +27,7 @@ from wmplan.validation import evidence as looking
 from wmplan.validation.calibration import SceneCalibration, measure_calibration
 from wmplan.validation.drift import measure_drift
 from wmplan.validation.frame_rate import measure_present
-from wmplan.validation.interventions import probe
+from wmplan.validation.interventions import among, probe
 from wmplan.validation.long_run import MODES, imagining, run_long
 from wmplan.validation.long_truth import long_truth
 from wmplan.validation.memorisation import descriptor
@@ -167,12 +167,13 @@ def _reaction(
     assert settings.sweep is not None, "the sweep is fitted before anything is measured"
     battery = Battery(settings.sweep, seed=command.seed)
     grid = next(iter(models.values())).grid
-    probed = probe(scene, future, grid, battery.plans)
+    alive = live(scene, future)
+    probed = probe(scene, future, grid, battery.plans, alive)
     causal = how_many_react(probed.acted.select(battery.reaction))
     drawn = fold_in(command.seed, scene.scene_id, "still") / 2.0**63
     if not causal and drawn >= command.still_share:
         return {}, 0
-    twin = probe(scene, future, grid, battery.plans, drivers=WRONG_DRIVERS)
+    twin = among(probed, alive, WRONG_DRIVERS)
     found = {
         name: measure(name, model, probed, battery, command.seed, command.samples, twin, whole=causal > 0)
         for name, model in models.items()

@@ -34,13 +34,14 @@ VAL_FRACTION = 0.75
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty scenes on a straight road, a follower behind the ego in each, the ego speeding up or braking."""
+    """Scenes on a straight road, the ego speeding up or braking, a follower behind it in one of four."""
     path = tmp_path_factory.mktemp("validate") / "store"
     rng = np.random.default_rng(0)
     with StoreWriter(path, 150.0, VAL_FRACTION, {}) as writer:
         for number in range(46):
             speed = float(rng.uniform(6.0, 10.0))
-            bodies = [Body(-9.0, 0.0, speed=speed), Body(20.0, 3.5, speed=7.0), Body(12.0, -3.5, speed=9.0)]
+            bodies = [Body(20.0, 3.5, speed=7.0), Body(12.0, -3.5, speed=9.0)]
+            bodies += [Body(-9.0, 0.0, speed=speed)] if number % 4 == 0 else []
             scene, future = straight_road(bodies, speed, f"road-{number}")
             times = STEP_S * np.arange(1, future.ego.states.shape[1] + 1)
             accel = float(rng.uniform(-1.0, 1.0))
@@ -62,7 +63,8 @@ def config(store: Path) -> ValidateCommand:
         out=str(store.parent / "out"),
         cache=str(store.parent / "cache"),
         samples=1,
-        layers=("L1", "L3", "L4", "diagnostics"),
+        layers=("L1", "L3", "L4"),
+        still_share=0.1,
         fit_scenes=8,
         scenes=LEAST_SCENES,
         workers=2,
@@ -102,7 +104,7 @@ def test_the_results_are_one_json_that_says_what_was_measured_on_what(done, conf
     assert set(content["layers"]) == set(config.layers)
     assert content["layers"]["L4"]["cleared"] is False
     parts = {row["part"] for row in content["measures"]}
-    assert {REACTION, TWIN, "L1 accuracy", "L3 permanence", "motion"} <= parts
+    assert {REACTION, TWIN, "L1 accuracy", "L3 permanence"} <= parts
     assert {row["model"] for row in content["measures"] if row["part"] == REACTION} == {
         "cv", "persistence", "oracle", "action-blind"
     }  # fmt: skip
@@ -133,7 +135,7 @@ def test_more_processes_and_a_stop_on_the_way_change_nothing(done, config: Valid
     again = _done(broken, first, tmp_path, "validate")
     assert [one.scene_id for one in made] == [one.scene_id for one in again] == list(first.items)
     rows = [one.rows[REACTION]["oracle"] for one in again if one.rows]
-    assert rows
+    assert len(rows) < len(first.items), "where nobody reacts, most scenes are only looked at"
     assert all(np.isfinite(row.true[:, 0]).any() for row in rows)
 
 

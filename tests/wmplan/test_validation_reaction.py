@@ -16,6 +16,7 @@ from wmplan.plans import Plans
 from wmplan.raster import draw_dynamic, rasterize
 from wmplan.scene import Kind
 from wmplan.simulator.drivers import ORIGINAL, TWIN
+from wmplan.simulator.live import live
 from wmplan.simulator.reader import SimulatorReader
 from wmplan.start import start_of
 from wmplan.testing.scenes import Body, straight_road
@@ -26,6 +27,7 @@ from wmplan.validation.interventions import (
     Acted,
     Futures,
     Probed,
+    among,
     as_imagined,
     interventions,
     present,
@@ -378,7 +380,10 @@ def test_the_simulators_own_future_is_read_as_a_perfect_model_would_be(moments):
 
 def test_the_twin_reacts_otherwise_and_the_log_decides_what_can_be_probed(moments):
     scene, future = moments[1]
-    own, twin = (probe(scene, future, NANO, drivers=drivers) for drivers in (ORIGINAL, TWIN))
+    alive = live(scene, future)
+    own = probe(scene, future, NANO, alive=alive)
+    twin = among(own, alive, TWIN)
+    assert np.array_equal(among(own, alive, ORIGINAL).acted.place, own.acted.place)
     assert np.array_equal(own.acted.plans.states, twin.acted.plans.states)
     assert not np.array_equal(own.acted.place, twin.acted.place)
     valid = future.ego.valid.copy()

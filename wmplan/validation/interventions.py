@@ -22,7 +22,7 @@ from wmplan.executed import executed
 from wmplan.plans import Plans
 from wmplan.raster import STRIDE, draw_dynamic, rasterize
 from wmplan.scene import STEP_S, Future, Kind, Scene
-from wmplan.simulator.drivers import ORIGINAL, Shift
+from wmplan.simulator.drivers import Shift, shifted
 from wmplan.simulator.live import LiveScene, live
 from wmplan.start import start_of
 from wmplan.validation.instances import READ_OUT, VRU, Followed, Instances, ReadOut, follow, match, read
@@ -132,10 +132,10 @@ def probe(
     future: Future,
     grid: Grid,
     plans_of: Callable[[Plans], Plans] = interventions,
-    drivers: Shift = ORIGINAL,
+    alive: LiveScene | None = None,
     how: ReadOut = READ_OUT,
 ) -> Probed:
-    """The scene with everything that the plans truly lead to; `drivers` may be another population than the log's.
+    """The scene with everything that the plans truly lead to; `alive` is its road, where that was made before.
 
     `plans_of` makes the plans of the logged one, which it keeps in row 0; it gets as much of that as the log shows, at
     least `HORIZON_STEPS`.
@@ -150,8 +150,14 @@ def probe(
     if found.plan is None:
         raise InputError(f"scene {scene.scene_id}: {found.reason}, expected {HORIZON_STEPS * STEP_S:g} s of the ego")
     raster = rasterize(scene, grid)
-    acted = act(live(scene, future, drivers=drivers), plans_of(found.plan), grid)
+    acted = act(alive or live(scene, future), plans_of(found.plan), grid)
     return Probed(scene.scene_id, scene.group, raster, present(raster, how), acted)
+
+
+def among(probed: Probed, alive: LiveScene, drivers: Shift) -> Probed:
+    """The same plans in the same scene among another population of drivers."""
+    others = alive.state._replace(drivers=shifted(alive.state.drivers, drivers))
+    return replace(probed, acted=act(replace(alive, state=others), probed.acted.plans, probed.acted.grid))
 
 
 def act(alive: LiveScene, plans: Plans, grid: Grid) -> Acted:
