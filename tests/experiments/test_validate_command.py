@@ -67,7 +67,7 @@ def config(store: Path) -> ValidateCommand:
         still_share=0.1,
         fit_scenes=8,
         scenes=LEAST_SCENES,
-        workers=2,
+        workers=1,
     )
 
 
