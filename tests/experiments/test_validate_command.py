@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,9 @@ from wmplan.store import SceneStore, split_of
 from wmplan.store_writer import StoreWriter
 from wmplan.testing.scenes import Body, straight_road
 
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("WMPLAN_SLOW"), reason="minutes of CPU: set WMPLAN_SLOW=1 to run the whole command"
+)
 NANO = Path(__file__).resolve().parents[2] / "experiments" / "checkpoints" / "nano"
 VAL_FRACTION = 0.75
 
