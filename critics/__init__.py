@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from critics.composite import Composite, recompute, total_of_parts
     from critics.fitting import FitConfig, FittedCritics, LoggedAction, default_critics, fit_critics
     from critics.inverse_control import InverseControlProbe, ProbeConfig, collect_responses
-    from critics.probe_summary import ProbeSummary, probe_summary
+    from critics.recovery import ProbeSummary, probe_summary
     from critics.support import SupportConfig, SupportDensity
     from critics.support_features import SupportExamples
     from critics.support_neighbours import NeighboursConfig, SupportNeighbours
@@ -65,7 +65,7 @@ if not TYPE_CHECKING:
             "ProbeConfig",
             "collect_responses",
         ),
-        "critics.probe_summary": (
+        "critics.recovery": (
             "ProbeSummary",
             "probe_summary",
         ),

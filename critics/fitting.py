@@ -8,7 +8,7 @@ from pathlib import Path
 
 from critics.composite import Composite, CostWeights
 from critics.inverse_control import InverseControlProbe, ProbeConfig, collect_responses
-from critics.probe_summary import ProbeSummary, probe_summary
+from critics.recovery import ProbeSummary, probe_summary
 from critics.support import SupportConfig, SupportDensity
 from critics.support_features import SupportExamples
 from critics.support_neighbours import NeighboursConfig, SupportNeighbours

@@ -68,7 +68,7 @@ def test_scenes_in_which_a_planner_failed_are_planned_again(
                 raise MemoryError("not now")
             return desk.planners["idm"].plan(scene, start, key)
 
-    def here(factory: str, settings: Study, tasks: list[str], workers: int, sealed: object) -> Iterator[Done]:
+    def here(factory: str, settings: Study, tasks: list[str], *_: object) -> Iterator[Done]:
         plan = worker.planning(settings)
         yield from (Done(task, plan(task)) for task in tasks)
 

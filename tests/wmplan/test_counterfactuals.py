@@ -123,9 +123,9 @@ def test_batches_hold_pairs_of_a_scene_by_their_share():
         scenes = examples.batch(rows, mirror).scenes.tolist()
         assert scenes[0] == scenes[1] and scenes[2] == scenes[3]  # noqa: PT018
         assert len(set(scenes[4:]) & set(scenes[:4])) == 0
-    # One scene of twenty reacts, and weighs as much as four others: 4 / 23 of the pairs.
+    # One scene of twenty reacts, and is drawn as often as eight others: 8 / 27 of the pairs.
     often = np.mean([examples.scene_ids[rows[i]].startswith("s3/") for rows, _ in drawn for i in (0, 2)])
-    assert often == pytest.approx(4.0 / 23.0, abs=0.05)
+    assert often == pytest.approx(8.0 / 27.0, abs=0.05)
     assert reaction(examples, np.arange(39, 42)) == pytest.approx(2.0)
     assert reaction(examples, np.arange(30, 33)) == pytest.approx(0.0, abs=1e-6)
 
