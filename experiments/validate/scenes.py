@@ -60,7 +60,7 @@ def of_store(path: Path, split: str, most: int, seen: frozenset[str], purpose: s
             f"{path}: {len(unseen)} scenes of split {split or 'any'!r} ({trained} more were trained on), "
             f"expected at least {LEAST_SCENES} to validate on"
         )
-    return Scenes(purpose, _some(unseen["scene_id"].tolist(), most), store.digest, f"{path.name}, {split or 'all'}")
+    return Scenes(purpose, some(unseen["scene_id"].tolist(), most), store.digest, f"{path.name}, {split or 'all'}")
 
 
 def to_fit_on(path: Path, most: int) -> Scenes:
@@ -73,7 +73,7 @@ def to_fit_on(path: Path, most: int) -> Scenes:
     found = index.loc[index["split"] == "train", "scene_id"].tolist()
     if not found:
         raise InputError(f"{path}: no scenes of split 'train', expected some to fit the temperature and the sweep on")
-    return Scenes(FIT, _some(found, most), "", "")
+    return Scenes(FIT, some(found, most), "", "")
 
 
 def of_source(source: str, stride_s: float, seen: frozenset[str], purpose: str = MEASURE) -> Scenes:
@@ -127,7 +127,7 @@ class Loader:
         yield from cut(log(Source.parse(self.source), int(item)), self.windows)
 
 
-def _some(names: list[str], most: int) -> tuple[str, ...]:
+def some(names: list[str], most: int) -> tuple[str, ...]:
     """At most so many of them, a fixed random choice, in the given order."""
     if not most or most >= len(names):
         return tuple(names)
