@@ -1,7 +1,7 @@
 """`wmplan audit`: pools, scores, truth, each by its own processes; then everything is joined and judged.
 
-Exit status: 0 done, 3 done and some scenes could not be audited (listed), 1 an input that cannot be used. A run that was
-stopped goes on from its scenes' files; weights and intervals can be changed without imagining anything again.
+Exit status: 0 done, 3 done and some scenes could not be audited (listed), 1 an input that cannot be used. A run that
+was stopped goes on from its scenes' files; weights and intervals can be changed without imagining anything again.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ def measure(audit: Audit) -> Joined:
         missing = [scene for scene in scenes if not shard(audit.run, folder, scene).is_file()]
         closed: tuple[Path, ...] = (audit.store, audit.run) if sealed else ()
         try:
-            outcomes = run_tasks(
-                f"experiments.audit.steps:{function}", audit, missing, audit.config.workers, closed
-            )
+            outcomes = run_tasks(f"experiments.audit.steps:{function}", audit, missing, audit.config.workers, closed)
             for done in track(outcomes, folder, len(scenes), len(scenes) - len(missing)):
                 if done.error:
                     failed[done.task] = f"{folder}: {done.error}"

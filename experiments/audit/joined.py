@@ -17,19 +17,23 @@ from wmplan.contracts import Terms
 from wmplan.errors import InputError
 from wmplan.plans import Plans
 from wmplan.ranking import Verdict
+from wmplan.rules import ego_progress, pdms
 from wmplan.scene import STEP_S
 from wmplan.start import start_of
 from wmplan.store import SceneStore
+
+LOGGED_PDMS = "pdms_against_log"
 
 
 @dataclass(frozen=True)
 class Joined:
     """`rows`: one row a scene and candidate, sorted, with what it is (`kind`, `distance_m`, `speed_mps`, `length_m`,
-    `curvature_pm`, `end_speed_mps`), its terms, cost parts, `cost` and `verdict` by the model, and the truth (`real_*`).
-    `costs`: total cost of the same rows by every contender. `skipped`: scenes that are missing, and why."""
+    `curvature_pm`, `end_speed_mps`), its terms, cost parts, `cost` and `verdict` by the model, and the truth
+    (`real_*`). `by`: terms, cost parts, cost and verdict of the same rows by every contender. `skipped`: scenes
+    that are missing, and why."""
 
     rows: pd.DataFrame
-    costs: Mapping[str, np.ndarray]
+    by: Mapping[str, pd.DataFrame]
     terms: tuple[str, ...]
     calibration: int
     """Scenes that the support is calibrated on; 0 without a support."""
@@ -41,6 +45,11 @@ class Joined:
         return self.rows.groupby("scene_id", sort=True)["group"].first()
 
 
+def scenes_of(rows: pd.DataFrame) -> list[np.ndarray]:
+    """The row numbers of each scene, scenes sorted."""
+    return [np.asarray(members) for members in rows.groupby("scene_id", sort=True).indices.values()]
+
+
 def join(audit: Audit, failed: Mapping[str, str]) -> Joined:
     """Everything that the steps left in the folder.
 
@@ -50,7 +59,7 @@ def join(audit: Audit, failed: Mapping[str, str]) -> Joined:
     composite = assembly.build_composite(audit.model, audit.config.horizon_s, audit.config.weights)
     store, skipped = SceneStore.open(audit.store), dict(failed)
     parts: list[pd.DataFrame] = []
-    costs: dict[str, list[np.ndarray]] = {}
+    by: dict[str, list[pd.DataFrame]] = {}
     for scene_id, group in sorted(zip(audit.scene_ids, audit.groups)):
         if scene_id in skipped:
             continue
@@ -63,24 +72,33 @@ def join(audit: Audit, failed: Mapping[str, str]) -> Joined:
         about.insert(0, "scene_id", scene_id)
         about.insert(1, "group", group)
         about.insert(2, "row", np.arange(len(about), dtype=np.int32))
-        by_contender = {str(name): part for name, part in read_rows(shard(audit.run, SCORES, scene_id))[0].groupby("contender", sort=False)}
+        scores = read_rows(shard(audit.run, SCORES, scene_id))[0].groupby("contender", sort=False)
+        terms = {str(name): part for name, part in scores}
         if audit.config.placebos:
-            by_contender[ROAD] = read_rows(shard(audit.run, CEILING, scene_id))[0]
-        judged = {name: _judged(composite, part) for name, part in by_contender.items()}
-        for name, frame in judged.items():
-            costs.setdefault(name, []).append(frame["cost"].to_numpy())
-        real = real.add_prefix("real_")
-        parts.append(pd.concat([about, judged[audit.name], real], axis=1))
+            terms[ROAD] = read_rows(shard(audit.run, CEILING, scene_id))[0]
+        for name, part in terms.items():
+            by.setdefault(name, []).append(_judged(composite, part))
+        real[LOGGED_PDMS] = _against_the_log(real, float(notes["logged_m"]))
+        parts.append(pd.concat([about, by[audit.name][-1], real.add_prefix("real_")], axis=1))
     if len(parts) < 2:
         raise InputError(f"audit: {len(parts)} scenes could be audited, expected at least 2 ({_first(skipped)})")
     support = [critic for critic in composite.critics if critic.name == "support"]
     return Joined(
         pd.concat(parts, ignore_index=True),
-        {name: np.concatenate(values) for name, values in costs.items()},
+        {name: pd.concat(frames, ignore_index=True) for name, frames in by.items()},
         composite.columns,
         support[0].calibration_scenes if support else 0,  # type: ignore[attr-defined]
         skipped,
     )
+
+
+def _against_the_log(real: pd.DataFrame, logged_m: float) -> np.ndarray:
+    """PDMS with progress against how far the log's ego went; where the log does not say, nothing was to be made."""
+    progress = ego_progress(real["progress_m"].to_numpy(), logged_m if np.isfinite(logged_m) else 0.0)
+    contact, road, ttc, comfort = (
+        real[name].to_numpy() for name in ("no_collision_pdms", "drivable_pdms", "ttc_pdms", "comfort")
+    )
+    return np.asarray(pdms(contact, road, ttc, progress, comfort))
 
 
 def _judged(composite: Composite, part: pd.DataFrame) -> pd.DataFrame:

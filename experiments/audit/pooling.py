@@ -19,9 +19,11 @@ from wmplan.randomness import fold_in
 from wmplan.scene import STEP_S, Future, Scene
 from wmplan.start import start_of
 
-LOGGED, PERTURBED, STANDING, POLICY = "logged", "perturbed", "standing", "policy"
+LOGGED, PERTURBED, SHAKEN, STANDING, POLICY = "logged", "perturbed", "shaken", "standing", "policy"
 DISTANCES_M = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Perturbations end so far from where the logged plan ends."""
+SHAKES_MPS2 = 3.0
+"""Shaken plans: in each third of the logged plan, up to so much more or less acceleration, ahead and to the side."""
 BRAKES_MPS2 = (2.5, 6.0)
 """Standing still: braking comfortably, and hard, until the car stands."""
 ROUTED = 18
@@ -39,11 +41,11 @@ class Pool:
 
 
 def pool_of(scene: Scene, future: Future, size: int, horizon_steps: int, seed: int) -> Pool:
-    """The pool: what the log's ego did, a quarter perturbations of it, two ways to stand still, the baseline policies,
-    and what the optimizers propose before they know any cost: a quarter from the lattice, an eighth from the fixed
-    pool, the rest from the cross-entropy method's first round.
+    """The pool: what the log's ego did, a quarter smooth perturbations of it, a sixteenth shaken at random, two ways to
+    stand still, the baseline policies, and what the optimizers propose before they know any cost: a quarter from the
+    lattice, an eighth from the fixed pool, the rest from the cross-entropy method's first round.
 
-    A log that does not show the ego to the end of the horizon gives no logged plan and no perturbations; the
+    A log that does not show the ego to the end of the horizon gives no logged plan and nothing near it; the
     cross-entropy method makes up for them, as for every candidate that cannot be driven.
     """
     start = start_of(scene)
@@ -80,6 +82,18 @@ def _around_the_log(
     order = np.argsort([list(meant[:i]).count(d) for i, d in enumerate(meant)], kind="stable")
     for row in order[: size // 4].tolist():
         yield changed.select([row]), PERTURBED, float(meant[row])
+    draw = np.random.default_rng(fold_in(key, SHAKEN))
+    for _ in range(max(2, size // 16)):
+        yield _shaken(drove, start, draw), SHAKEN, np.nan
+
+
+def _shaken(drove: Plans, start: Start, draw: np.random.Generator) -> Plans:
+    """The plan with other accelerations in each third, uniformly drawn."""
+    steps = drove.controls.shape[1]
+    thirds = np.repeat(draw.uniform(-SHAKES_MPS2, SHAKES_MPS2, (3, 2)), -(-steps // 3), axis=0)[:steps]
+    # A slow car cannot be pushed aside: below 4 m/s the change of curvature grows no more.
+    thirds[:, 1] /= np.maximum(drove.states[0, :-1, 3].astype(np.float64), 4.0) ** 2
+    return Plans.from_controls(drove.controls.astype(np.float64) + thirds[None], start.speed)
 
 
 def _known(scene: Scene, start: Start, steps: int) -> Iterator[tuple[Plans, str, float]]:

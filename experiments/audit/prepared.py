@@ -84,9 +84,7 @@ def prepare(config: AuditCommand) -> Audit:
     content = [relevant, store.digest, model.digest, composite.terms_digest, list(chosen), code_digest()]
     digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
     run = Path(config.out or f"runs/audit-{digest}").resolve()
-    audit = Audit(
-        config, store_path, spec, run, cache, digest, chosen, tuple(group_of[scene] for scene in chosen)
-    )
+    audit = Audit(config, store_path, spec, run, cache, digest, chosen, tuple(group_of[scene] for scene in chosen))
     _claim(audit)
     return audit
 

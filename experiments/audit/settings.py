@@ -9,7 +9,19 @@ from critics.weights import CostWeights
 from experiments.logs import LogsConfig
 from wmplan.errors import InputError
 
-IRRELEVANT = ("out", "cache", "workers", "memory_mib", "record", "page", "pictures", "weights", "resamples", "logs", "model")
+IRRELEVANT = (
+    "out",
+    "cache",
+    "workers",
+    "memory_mib",
+    "record",
+    "page",
+    "pictures",
+    "weights",
+    "resamples",
+    "logs",
+    "model",
+)
 """Fields that change no candidate, no term and no outcome: weights and intervals are applied afterwards. Logs and model
 count by their content."""
 

@@ -106,8 +106,11 @@ def telling(audit: Audit) -> Callable[[str], None]:
             ]
             columns = pd.DataFrame(np.concatenate(values), columns=list(composite.columns))
             write_rows(shard(audit.run, CEILING, scene_id), columns)
-        outcomes = alive.outcomes(plans, start, expert_progress(future, start, audit.steps))
-        write_rows(path, pd.DataFrame(outcomes.values, columns=list(outcomes.columns)))
+        # Progress against what the critic takes for possible: nothing that it imagines is at fault where it cannot know
+        # how far the log's ego went. `join` adds the score that counts against the log's ego.
+        outcomes = alive.outcomes(plans, start, start.target_speed * config.horizon_s)
+        logged = expert_progress(future, start, audit.steps)
+        write_rows(path, pd.DataFrame(outcomes.values, columns=list(outcomes.columns)), {"logged_m": repr(logged)})
 
     return tell
 

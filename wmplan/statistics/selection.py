@@ -47,11 +47,13 @@ def selection_curve(
     scenes: Sequence[str],
     seed: int,
     gate: Bool[ndarray, "S K"] | None = None,
+    looks: Float[ndarray, "S K"] | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
 ) -> SelectionCurve:
     """The curve of S scenes with K candidates each, both sides in one unit; `gate` is True where a candidate may be
-    chosen (sub-pools are drawn from all). Tied candidates are chosen with equal probability.
+    chosen (sub-pools are drawn from all). Tied candidates are chosen with equal probability. `looks` is how good a
+    candidate looks where that is not the estimate that it is chosen by.
 
     Raises:
         ValueError: a size that is not in 1..K, or a value that is not finite.
@@ -60,7 +62,8 @@ def selection_curve(
     wrong = [size for size in sizes if not 1 <= size <= count]
     if wrong:
         raise ValueError(f"selection_curve: pool size {wrong[0]}, expected 1 to {count}")
-    if not (np.isfinite(estimate).all() and np.isfinite(real).all()):
+    looks = estimate if looks is None else looks
+    if not all(np.isfinite(table).all() for table in (estimate, looks, real)):
         raise ValueError("selection_curve: a value is not finite, expected estimates and outcomes of all candidates")
     chosen = np.stack(
         [_chosen(row, size, None if gate is None else gate[i]) for size in sizes for i, row in enumerate(estimate)]
@@ -69,7 +72,7 @@ def selection_curve(
     left = chosen.sum(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = chosen / left[..., None]
-        imagined = (share * estimate).sum(2) - estimate.mean(1)
+        imagined = (share * looks).sum(2) - looks.mean(1)
         actual = (share * real).sum(2) - real.mean(1)
 
     def intervals(values: ndarray) -> tuple[Interval, ...]:
