@@ -164,7 +164,9 @@ def _price(
         probe = weights.probe * np.minimum(wide["probe_error"], weights.probe_cap)
     if "support_excess" in wide:
         outside = wide["support_p"] < weights.downweight_p
-        penalty = weights.support * weights.downweight_factor * wide["support_excess"]
+        excess = wide["support_excess"]
+        with np.errstate(invalid="ignore"):  # what is infinite becomes NaN and is refused, as every non-finite term is
+            penalty = weights.support * weights.downweight_factor * (excess / (1.0 + excess))
         support = np.where(outside | np.isnan(penalty), penalty, 0.0)
     with np.errstate(over="ignore"):
         parts = np.stack([task, reward, probe, support], axis=1).astype(np.float32)

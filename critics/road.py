@@ -14,6 +14,9 @@ from wmplan.rules import DRIVABLE_TOLERANCE_M, worst_against
 
 RED_LIGHT_LEVEL = 0.6
 """Value of the red-light layer (exp(-d^2 / 8 m^2)) at the box's centre from which the light counts as passed: 2 m."""
+DRIVABLE_LEVEL = 0.6
+"""Value of the drivable layer below which a corner is outside. Between cells of 1 m the layer rounds corners off: at
+0.5 a third of the plans that truly leave the road (simulator, seed 400) count as staying on it, at 0.6 an eighth."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,15 @@ class RoadUse:
     """K plans against the map; nothing here depends on what is imagined.
 
     `offroad` is the share of the box's outline points outside, per step, beyond what was outside at t0; `leaves` is
-    whether a corner is ever more than the tolerance outside although none was at t0; `against_m` the metres driven
+    whether a corner is ever outside although none was at t0 (NAVSIM), `leaves_far` the same with nuPlan's tolerance of
+    0.3 m; `against_m` the metres driven
     against the lanes in the worst second; `red_light` 1 where a red light is passed, rising from 0 before it;
     `outside` the share of steps with the centre beyond the window, where nothing is known.
     """
 
     offroad: Float[ndarray, "K T"]
     leaves: Float[ndarray, "K"]
+    leaves_far: Float[ndarray, "K"]
     against_m: Float[ndarray, "K"]
     red_light: Float[ndarray, "K"]
     outside: Float[ndarray, "K"]
@@ -42,16 +47,16 @@ def road_use(raster: SceneRaster, plans: Plans) -> RoadUse:
     cos, sin = np.cos(yaw), np.sin(yaw)
 
     offroad = np.zeros(x.shape)
-    beyond = np.zeros(x.shape, dtype=bool)
+    beyond = {tolerance: np.zeros(x.shape, dtype=bool) for tolerance in (0.0, DRIVABLE_TOLERANCE_M)}
     if (layer["drivable"] > 0.5).any():
-        half_l, half_w = start.length / 2.0 - DRIVABLE_TOLERANCE_M, start.width / 2.0 - DRIVABLE_TOLERANCE_M
         corners = [(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)]
         for a, b in corners:
-            u, v = a * half_l, b * half_w
-            value = _sample(layer["drivable"], x + u * cos - v * sin, y + u * sin + v * cos, grid, unknown=1.0)
-            offroad = offroad + (1.0 - value) / len(corners)
-            beyond |= value < 0.5
-    leaves = beyond.any(axis=1) & ~beyond[:, 0]
+            for tolerance, outside in beyond.items():
+                u, v = a * (start.length / 2.0 - tolerance), b * (start.width / 2.0 - tolerance)
+                value = _sample(layer["drivable"], x + u * cos - v * sin, y + u * sin + v * cos, grid, unknown=1.0)
+                outside |= value < DRIVABLE_LEVEL
+            offroad = offroad + (1.0 - value) / len(corners)  # of the corners with the tolerance
+    leaves, leaves_far = (outside.any(axis=1) & ~outside[:, 0] for outside in beyond.values())
 
     dx, dy = np.diff(x, axis=1), np.diff(y, axis=1)
     lane_x = _sample(layer["direction_cos"], x[:, :-1], y[:, :-1], grid, unknown=0.0)
@@ -65,6 +70,7 @@ def road_use(raster: SceneRaster, plans: Plans) -> RoadUse:
     return RoadUse(
         offroad=np.maximum(offroad[:, 1:] - offroad[:, :1], 0.0),
         leaves=leaves.astype(np.float64),
+        leaves_far=leaves_far.astype(np.float64),
         against_m=against,
         red_light=red_light,
         outside=_share(~_known(x[:, 1:], y[:, 1:], grid)),

@@ -70,7 +70,7 @@ class TaskCritic:
         self.config = config or TaskConfig()
         steps = tuple(f"collision_{i + 1}" for i in range(self.config.horizon))
         self.columns = (*steps, *_SINGLE)
-        text = json.dumps(["task", 1, asdict(self.config)], sort_keys=True)
+        text = json.dumps(["task", 2, asdict(self.config)], sort_keys=True)
         self._over_samples = _samples_mean if self.config.risk == AVERAGED else _by(self.config.risk.build())
         self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -117,7 +117,7 @@ class TaskCritic:
             **_road_terms(context, plans),
             **_route_terms(plans, start),
         }
-        names = ("no_collision", "drivable", "ttc", "progress_pdms", "comfort")
+        names = ("no_collision", "drivable_pdms", "ttc", "progress_pdms", "comfort")
         columns["pdms"] = pdms(*(columns[name] for name in names))
         columns["nuplan_score"] = nuplan_score(
             [columns[name] for name in ("no_collision", "drivable", "direction")],
@@ -155,8 +155,8 @@ class TaskCritic:
 
 
 _SINGLE = (
-    "collision_vehicle", "collision_vru", "contact_rear", "no_collision", "drivable", "offroad_share", "direction",
-    "against_m", "red_light", "ttc", "progress_m", "progress", "progress_pdms", "comfort", "speed_limit",
+    "collision_vehicle", "collision_vru", "contact_rear", "no_collision", "drivable", "drivable_pdms", "offroad_share",
+    "direction", "against_m", "red_light", "ttc", "progress_m", "progress", "progress_pdms", "comfort", "speed_limit",
     "lane_keeping", "lateral_m", "outside_window", "pdms", "nuplan_score", "collision_cost", "ttc_cost",
     "offroad_cost", "direction_cost", "red_light_cost", "progress_cost", "speed_cost", "discomfort_cost",
     "lateral_cost",
@@ -204,7 +204,8 @@ def _road_terms(context: Context, plans: Plans) -> dict[str, ndarray]:
     offroad = _mean_time(use.offroad)
     signals = plan_signals(plans, context.raster.start)
     return {
-        "drivable": 1.0 - use.leaves,
+        "drivable": 1.0 - use.leaves_far,
+        "drivable_pdms": 1.0 - use.leaves,
         "offroad_share": use.offroad.max(axis=1),
         "offroad_cost": offroad,
         "direction": direction_score(use.against_m),

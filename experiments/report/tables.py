@@ -31,6 +31,7 @@ GLOSSARY = {
     "contact_rear": "largest overlap in the ego's rear quarter or while it stands: not its fault, 0 to 1",
     "no_collision": "share of imagined samples without an at-fault contact",
     "drivable": "1 unless a corner leaves the drivable area (0.3 m tolerance); 1 where it was outside at t0",
+    "drivable_pdms": "the same without tolerance, as NAVSIM asks",
     "offroad_share": "largest share of the box's corners beyond the drivable area, more than at t0",
     "direction": "1 below 2 m against the lanes in the worst second, 0.5 below 6 m, else 0",
     "against_m": "metres driven against the lane direction in the worst second",

@@ -79,7 +79,7 @@ def test_non_finite_never_wins(column, bad):
 
 
 def test_cost_falls_with_every_good_thing():
-    composite = Composite([Given(NAMES)])
+    composite = Composite([Given(NAMES)], CostWeights(probe=0.02))
     for column, sign in [
         ("pdms", -1), ("collision_cost", 1), ("offroad_cost", 1), ("progress_cost", 1), ("discomfort_cost", 1),
         ("lateral_cost", 1), ("ttc_cost", 1), ("red_light_cost", 1), ("speed_cost", 1), ("direction_cost", 1),
@@ -101,8 +101,24 @@ def test_verdicts_at_their_thresholds():
     assert judged.reasons[0] == "support p 0.0099 < 0.01"
     assert judged.reasons[2] == "support p 0.0499 < 0.05"
     assert judged.reasons[3] == ""
-    # Twice the weight where downweighted, nothing inside.
-    np.testing.assert_array_equal(judged.parts.column("cost_support"), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    # Twice the weight times one half where downweighted, nothing inside.
+    part = np.float32(CostWeights().support)
+    np.testing.assert_array_equal(judged.parts.column("cost_support"), [part, part, part, 0.0, 0.0, 0.0])
+
+
+def test_the_support_penalty_rises_for_ever_and_never_beyond_its_weight():
+    terms = random_terms(6)
+    excess = np.array([0.0, 0.1, 1.0, 10.0, 1e4, np.inf])
+    terms.values[:, NAMES.index("support_p")] = 0.001
+    terms.values[:, NAMES.index("support_excess")] = excess
+    weights = CostWeights(support=0.5, downweight_factor=2.0)
+    judged = Composite([Given(NAMES)], weights).judge(terms)
+    penalty = judged.parts.column("cost_support")
+    assert penalty[0] == 0.0
+    assert np.all(np.diff(penalty[:5]) > 0.0)
+    assert np.all(penalty[:5] < 1.0)
+    assert judged.total[5] == np.inf
+    assert judged.nonfinite[5] > 0
 
 
 def test_without_support_nothing_is_trusted():

@@ -8,6 +8,7 @@ import torch
 
 from critics import Composite, InverseControlProbe, SupportDensity, TaskConfig, TaskCritic, VistaCritic
 from critics.inverse_control import ProbeExamples, probe_features
+from critics.road import DRIVABLE_LEVEL
 from critics.support_features import SupportExamples
 from wmplan.errors import InputError
 from wmplan.plans import Plans
@@ -122,6 +123,21 @@ def test_leaving_the_road(toy, edge, drivable):
     out = task(toy, toy.constant([0.0]), toy.boxes(1, []), layers={"drivable": road})
     assert out["drivable"][0] == drivable
     assert (out["offroad_cost"][0] > 0.1) == (drivable == 0.0)
+
+
+@pytest.mark.parametrize(("outside", "pdms", "nuplan"), [(-0.15, 1.0, 1.0), (0.15, 0.0, 1.0), (0.45, 0.0, 0.0)])
+def test_a_corner_a_little_outside_breaks_navsims_rule_and_keeps_nuplans(toy, outside, pdms, nuplan):
+    y = toy.grid.y_min + (np.arange(toy.grid.rows) + 0.5) * toy.grid.cell
+    x = toy.grid.x_min + (np.arange(toy.grid.cols) + 0.5) * toy.grid.cell
+    edge = toy.start().width / 2.0 - outside
+    # A soft edge: at the level where the road ends; and none round the ego's place at t0.
+    soft = np.clip(DRIVABLE_LEVEL + (edge - y) / 2.0, 0.0, 1.0)
+    layer = np.where(x[None] < 10.0, 1.0, soft[:, None])
+    out = task(toy, toy.constant([0.0]), toy.boxes(1, []), layers={"drivable": layer})
+    assert out["drivable_pdms"][0] == pdms
+    assert out["drivable"][0] == nuplan
+    assert (out["pdms"][0] > 0.0) == (pdms == 1.0)
+    assert (out["nuplan_score"][0] > 0.0) == (nuplan == 1.0)
 
 
 def test_a_map_without_a_road_and_an_ego_beside_it_forbid_nothing(toy):
