@@ -70,6 +70,12 @@ COMMANDS = {
             positional="run",
         ),
         Command(
+            "ope",
+            "experiments.ope.settings:OpeCommand",
+            "experiments.ope.command:run",
+            "which policy is better, how sure that is, where the answer must not be believed: against real outcomes",
+        ),
+        Command(
             "policies",
             "experiments.policies:PoliciesConfig",
             "experiments.policies:run",
@@ -146,6 +152,12 @@ COMMANDS = {
             "experiments.bench.imagination:ImaginationBench",
             "experiments.bench.imagination:run",
             "measure how long a model imagines and ranks, and the share of its matrix products",
+        ),
+        Command(
+            "bench intervals",
+            "experiments.bench.ope_intervals:IntervalsBench",
+            "experiments.bench.ope_intervals:bench",
+            "measure how often nominal 95 % intervals hold, on laws whose truth is known",
         ),
         Command(
             "bench road",

@@ -32,14 +32,14 @@ def measured(arguments: Sequence[str], folder: str | None = None) -> Measured:
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, cwd=folder)
     peak = 0
     while process.poll() is None:
-        peak = max(peak, _resident(process.pid))
+        peak = max(peak, resident(process.pid))
         time.sleep(EVERY_S)
     seconds = time.perf_counter() - began
     output = process.stdout.read() if process.stdout else ""
     return Measured(seconds, peak, process.returncode, output)
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
     """Resident bytes of a process and its descendants."""
     try:
         root = psutil.Process(pid)

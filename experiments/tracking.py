@@ -30,6 +30,14 @@ ARTIFACTS = (
     "agreement.json",
     "report.html",
     "config.json",
+    "values.parquet",
+    "estimates.parquet",
+    "agreement.parquet",
+    "differences.parquet",
+    "failures.parquet",
+    "weights.parquet",
+    "manifest.json",
+    "ope.html",
 )
 DATABASE = "mlflow.db"
 """The SQLite store in a run folder."""
@@ -133,11 +141,13 @@ def reached(log: Callable[[], str]) -> str:
 
 
 def run_upload(config: UploadConfig) -> int:
-    """`wmplan upload`: log a finished study."""
-    from experiments.summary import pages
-
+    """`wmplan upload`: log a finished study, or a finished run of `wmplan ope`."""
     run = Path(config.run)
-    if not (run / "agreement.json").exists():
+    if (run / "manifest.json").exists():
+        from experiments.ope.mlflow_pages import pages
+    elif (run / "agreement.json").exists():
+        from experiments.summary import pages
+    else:
         raise InputError(f"{run}: no agreement.json there, expected the folder of a finished study")
     study, planners = pages(run)
     try:

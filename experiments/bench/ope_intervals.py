@@ -1,4 +1,4 @@
-"""How often nominal 95 % intervals hold, simulated: `python -m experiments.bench.ope_intervals`.
+"""How often nominal 95 % intervals hold, simulated: `wmplan bench intervals`.
 
 Each row draws samples whose true mean is known and counts how often the interval holds it. Laws: normal; returns of
 drives (bounded, skewed, all negative: -10 for a contact in a tenth of drives, else between -1 and 0); groups of scenes
@@ -8,7 +8,6 @@ that share traffic; logged Gaussian decisions under another policy.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from scipy.stats import norm
 
 from experiments.bench.rows import Rows
 from experiments.results import FOLDER
+from wmplan.errors import InputError
 from wmplan.ope.doubly_robust import Values, doubly_robust, weighted_doubly_robust
 from wmplan.ope.importance import (
     importance_sampling,
@@ -56,9 +56,27 @@ class Case:
     wide: int = 0
 
 
-def run(trials: int = 4000, folder: str = str(FOLDER)) -> int:
-    """Measure and record; the exit status."""
-    rows = Rows(ISSUE, "python -m experiments.bench.ope_intervals", folder)
+@dataclass(frozen=True)
+class IntervalsBench:
+    """How often nominal 95 % intervals hold."""
+
+    trials: int = 4000
+    """Samples that are drawn of each law."""
+    results: str = str(FOLDER)
+    """Folder of the results."""
+
+
+def bench(config: IntervalsBench) -> int:
+    """Measure and record; the exit status.
+
+    Raises:
+        InputError: too few trials.
+    """
+    if config.trials < 50:
+        raise InputError(f"bench intervals: trials is {config.trials}, expected at least 50")
+    trials = config.trials
+    plain = IntervalsBench().trials
+    rows = Rows(ISSUE, "wmplan bench intervals" + (f" trials={trials}" if trials != plain else ""), config.results)
     for case in cases():
         covered, _ = measured(case, case.n, trials)
         error = 1.96 * math.sqrt(max(covered * (1.0 - covered), 1e-9) / trials)
@@ -179,7 +197,3 @@ def rough(logged: Trajectories) -> Values:
     left = np.arange(DECISIONS, 0, -1) * 0.4 / DECISIONS
     table = np.broadcast_to(left, logged.rewards.shape).copy()
     return Values(table, table)
-
-
-if __name__ == "__main__":
-    sys.exit(run(int(sys.argv[1]) if len(sys.argv) > 1 else 4000))

@@ -19,10 +19,11 @@ from numpy import ndarray
 
 from experiments.ope import driving
 from experiments.ope.fleet import Fleet
-from experiments.ope.seen import Places, updated
+from experiments.ope.seen import Places, placed
 from wmplan.contracts import Imagined, SceneRaster, WorldModel
 from wmplan.errors import InputError
 from wmplan.frames import Pose
+from wmplan.models.ar import Autoregressive
 from wmplan.plans import Plans, Start
 from wmplan.randomness import NoiseBank
 from wmplan.raster import STRIDE
@@ -33,6 +34,7 @@ from wmplan.simulator.policies.protocol import Policy
 from wmplan.simulator.reader import SimulatorReader
 from wmplan.simulator.state import State
 from wmplan.simulator.traffic import Moment
+from wmplan.validation.instances import Instances, read
 
 EXPERT = "idm_normal"
 """Progress counts against this policy's, on the road against the road's, in a model against the model's."""
@@ -93,15 +95,19 @@ def in_model(
     missing = np.zeros((rows, len(first.kind)), dtype=int)
     controls = np.zeros((rows, horizon * STRIDE, 2))
     before: list[Imagined] = []
+    held = driving.nothing_held(worlds)
     crowded = 0
     for k in range(horizon):
         begin, end = k * STRIDE, (k + 1) * STRIDE
-        worlds, seen, actions = driving.glide(alive.network, worlds, fleet, keys, jnp.int32(begin), STRIDE)
+        worlds, held, seen, actions = driving.glide(alive.network, worlds, fleet, keys, jnp.int32(begin), held, STRIDE)
         controls[:, begin:end] = np.moveaxis(np.asarray(actions), 0, 1)
         # What comes after is not known yet: on with the last curvature at constant speed.
         controls[:, end:, 1] = controls[:, end - 1, None, 1]
+        # A drive that is no number any more stays none; what the model imagines for it is of no use to anybody.
+        known = np.where(np.isfinite(controls).all(axis=(1, 2), keepdims=True), controls, 0.0)
+        near = as_far_as(model, k + 1)
         frames = [
-            model.imagine(context, Plans.from_controls(controls[b::draws], raster.start.speed), NoiseBank(seed, 1, b))
+            near.imagine(context, Plans.from_controls(known[b::draws], raster.start.speed), NoiseBank(seed, 1, b))
             for b in range(draws)
         ]
         _check_causal(model, scene, before, frames, k)
@@ -120,16 +126,25 @@ def judged(drives: Drives, judge: Callable[[Executed, Start, float], ndarray], s
     Raises:
         InputError: the expert is not among the policies.
     """
-    if EXPERT not in drives.policies:
-        raise InputError(f"policies: {', '.join(drives.policies)}, expected {EXPERT} among them")
-    at = drives.policies.index(EXPERT) * drives.draws
-    own = judge(drives.executed.select(slice(at, at + drives.draws)), start, float("nan"))
-    expert = float(own[:, COLUMNS.index("progress_m")].mean())
+    expert = expert_progress(drives, judge, start)
     rows = pd.DataFrame(judge(drives.executed, start, expert), columns=list(COLUMNS))
     rows.insert(0, "scene_id", drives.scene_id)
     rows.insert(1, "policy", np.repeat(drives.policies, drives.draws))
     rows.insert(2, "draw", np.tile(np.arange(drives.draws), len(drives.policies)))
     return rows
+
+
+def expert_progress(drives: Drives, judge: Callable[[Executed, Start, float], ndarray], start: Start) -> float:
+    """Metres that the expert makes in these drives, the mean of its draws.
+
+    Raises:
+        InputError: the expert is not among the policies.
+    """
+    if EXPERT not in drives.policies:
+        raise InputError(f"policies: {', '.join(drives.policies)}, expected {EXPERT} among them")
+    at = drives.policies.index(EXPERT) * drives.draws
+    own = judge(drives.executed.select(slice(at, at + drives.draws)), start, float("nan"))
+    return float(own[:, COLUMNS.index("progress_m")].mean())
 
 
 def by_road(alive: LiveScene) -> Callable[[Executed, Start, float], ndarray]:
@@ -164,16 +179,16 @@ def _shown(
     )
     active, kind = np.asarray(worlds.active), np.asarray(worlds.kind).astype(int)
     places, crowded = [], 0
+    # Frames of a model that does not look at actions are one frame: read once.
+    known: dict[tuple[int, int], Instances] = {}
     for r in range(len(x)):
         expected = Places(x[r], y[r], cos[r], sin[r], speed[r], active[r], kind[r], missing[r])
         frame, candidate = frames[r % len(frames)], r // len(frames)
-        place, lost = updated(
-            expected,
-            frame.occupancy[candidate, 0, k].numpy(),
-            frame.velocity[candidate, 0, k].numpy(),
-            frame.grid,
-            alive.anchor,
-        )
+        occupancy, velocity = frame.occupancy[candidate, 0, k], frame.velocity[candidate, 0, k]
+        which = occupancy.data_ptr(), velocity.data_ptr()
+        if which not in known:
+            known[which] = read(occupancy.numpy(), velocity.numpy(), frame.grid)
+        place, lost = placed(expected, known[which], frame.grid, alive.anchor)
         places.append(place)
         crowded += lost
 
@@ -197,6 +212,11 @@ def _last_as(moments: Moment, shown: Moment) -> Moment:
     return moments._replace(
         **{name: np.concatenate([getattr(moments, name)[:-1], getattr(shown, name)[None]]) for name in parts}
     )
+
+
+def as_far_as(model: WorldModel, frames: int) -> WorldModel:
+    """The model, imagining no more frames than these where it goes frame by frame; else as it is."""
+    return replace(model, horizon=frames) if isinstance(model, Autoregressive) else model
 
 
 def _check_causal(model: WorldModel, scene: Scene, before: list[Imagined], now: list[Imagined], k: int) -> None:

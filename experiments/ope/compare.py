@@ -18,7 +18,7 @@ from wmplan.simulator.drivers import ORIGINAL, Shift
 from wmplan.simulator.live import LiveScene, live
 from wmplan.simulator.policies.protocol import Policy
 from wmplan.start import start_of
-from wmplan.statistics import mmrv, pearson, regret_at_k, spearman
+from wmplan.statistics import kendall_tau_b, mmrv, pearson, regret_at_k, spearman
 from wmplan.statistics.policies import Agreed, Metric, agreement
 
 LONG_STEPS = 80
@@ -26,6 +26,7 @@ LONG_STEPS = 80
 METRICS: dict[str, Metric] = {
     "spearman": spearman,
     "pearson": pearson,
+    "kendall": kendall_tau_b,
     "mmrv": mmrv,
     "regret_at_1": partial(regret_at_k, k=1),
 }

@@ -34,32 +34,42 @@ SIZES_M = {Kind.VEHICLE: (4.6, 1.9), Kind.PEDESTRIAN: (0.6, 0.6), Kind.CYCLIST: 
 def on_road(network: Network, worlds: State, fleet: Fleet, keys: Array, steps: int) -> Moment:
     """`steps` steps of B egos among traffic that reacts: every moment [steps + 1, B], the present first."""
 
-    def one(now: State, step: Array) -> tuple[State, Moment]:
+    def one(carry: tuple[State, Array], step: Array) -> tuple[tuple[State, Array], Moment]:
+        now, held = carry
         observed = observe(network, now)
-        action = fleet.act(Situation(network, now, observed, see(network, now, observed)), drawn(keys, step))
+        situation = Situation(network, now, observed, see(network, now, observed))
+        action, held = fleet.drive(situation, drawn(keys, step), step, held)
         after = go_on(network, now, observed, action)
-        return after, moment(now, after, ran_red(network, now, after))
+        return (after, held), moment(now, after, ran_red(network, now, after))
 
-    _, rest = jax.lax.scan(one, worlds, jnp.arange(steps))
+    _, rest = jax.lax.scan(one, (worlds, nothing_held(worlds)), jnp.arange(steps))
     return jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), present(worlds), rest)
 
 
 @partial(jax.jit, static_argnames="steps")
 def glide(
-    network: Network, worlds: State, fleet: Fleet, keys: Array, begin: Int[Array, ""], steps: int
-) -> tuple[State, Moment, Float[Array, "T B 2"]]:
-    """Steps `begin`, `begin + 1` and so on of a drive, in which the others keep speed and heading: the worlds then,
-    every moment after the present one, and what the egos did. Lights stay as they are: nobody knows at t0 when they
-    change."""
+    network: Network,
+    worlds: State,
+    fleet: Fleet,
+    keys: Array,
+    begin: Int[Array, ""],
+    held: Float[Array, "B 2"],
+    steps: int,
+) -> tuple[State, Float[Array, "B 2"], Moment, Float[Array, "T B 2"]]:
+    """Steps `begin`, `begin + 1` and so on of a drive, in which the others keep speed and heading: the worlds then and
+    what the egos hold, every moment after the present one, and what the egos did. Lights stay as they are: nobody knows
+    at t0 when they change."""
 
-    def one(now: State, step: Array) -> tuple[State, tuple[Moment, Array]]:
+    def one(carry: tuple[State, Array], step: Array) -> tuple[tuple[State, Array], tuple[Moment, Array]]:
+        now, held = carry
         observed = observe(network, now)
-        action = fleet.act(Situation(network, now, observed, see(network, now, observed)), drawn(keys, step))
+        situation = Situation(network, now, observed, see(network, now, observed))
+        action, held = fleet.drive(situation, drawn(keys, step), step, held)
         after = jax.vmap(_drift, in_axes=(None, 0, 0))(network, now, action)
-        return after, (moment(now, after, ran_red(network, now, after)), action)
+        return (after, held), (moment(now, after, ran_red(network, now, after)), action)
 
-    last, (moments, actions) = jax.lax.scan(one, worlds, begin + jnp.arange(steps))
-    return last, moments, actions
+    (last, held), (moments, actions) = jax.lax.scan(one, (worlds, held), begin + jnp.arange(steps))
+    return last, held, moments, actions
 
 
 def drawn(keys: Array, step: Int[Array, ""]) -> Array:
@@ -105,6 +115,11 @@ def settle(network: Network, worlds: State) -> State:
 def present(worlds: State) -> Moment:
     """The present moment of B worlds."""
     return moment(worlds, worlds, jnp.zeros(worlds.steps.shape, dtype=bool))
+
+
+def nothing_held(worlds: State) -> Float[Array, "B 2"]:
+    """What the egos of B worlds hold before their first decision."""
+    return jnp.zeros((*worlds.steps.shape, 2))
 
 
 def several(state: State, count: int) -> State:

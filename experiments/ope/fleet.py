@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from experiments.ope.held import going_on, rhythm_of
 from wmplan.randomness import fold_in
 from wmplan.simulator.policies.protocol import Policy, Situation
 from wmplan.simulator.state import State
@@ -25,6 +26,8 @@ class Fleet:
     names: tuple[str, ...] = field(metadata={"static": True})
     sizes: tuple[int, ...] = field(metadata={"static": True})
     draws: int = field(metadata={"static": True})
+    rhythms: tuple[int, ...] = field(metadata={"static": True})
+    """steps from one decision to the next, of each policy"""
 
     @staticmethod
     def of(policies: Mapping[str, Policy], draws: int) -> Fleet:
@@ -38,7 +41,9 @@ class Fleet:
             several = [policies[name] for name in names]
             stacks.append(jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *several))
         groups = list(alike.values())
-        return Fleet(tuple(stacks), tuple(name for names in groups for name in names), tuple(map(len, groups)), draws)
+        order = tuple(name for names in groups for name in names)
+        rhythms = tuple(rhythm_of(policies[name]) for name in order)
+        return Fleet(tuple(stacks), order, tuple(map(len, groups)), draws, rhythms)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,3 +69,14 @@ class Fleet:
             found.append(acted.reshape(size * self.draws, 2))
             first += size
         return jnp.concatenate(found)
+
+    def drive(
+        self, situation: Situation, keys: Array, step: Array, held: Float[Array, "B 2"]
+    ) -> tuple[Float[Array, "B 2"], Float[Array, "B 2"]]:
+        """What each does at a step of its drive, and what is held then: whoever decides less often holds its last
+        decision. At step 0 everyone decides."""
+        fresh = self.act(situation, keys)
+        if max(self.rhythms) == 1:
+            return fresh, held
+        rhythms = jnp.repeat(jnp.asarray(self.rhythms), self.draws)
+        return going_on(situation, fresh, held, (step % rhythms == 0)[:, None])

@@ -11,7 +11,7 @@ from numpy import ndarray
 from wmplan.contracts import Grid
 from wmplan.frames import Pose
 from wmplan.scene import Kind
-from wmplan.validation.instances import READ_OUT, VEHICLE, VRU, ReadOut, match, read
+from wmplan.validation.instances import READ_OUT, VEHICLE, VRU, Instances, ReadOut, match, read
 
 TURNS_MPS = 1.0
 """Slower than this, a velocity says nothing of a heading."""
@@ -42,13 +42,17 @@ def updated(
     anchor: Pose,
     how: ReadOut = READ_OUT,
 ) -> tuple[Places, int]:
-    """The world as the frame shows it, and how many instances found no free row.
+    """The world as the frame shows it (`placed`), and how many instances found no free row."""
+    return placed(expected, read(occupancy, velocity, grid, how), grid, anchor, how)
+
+
+def placed(expected: Places, found: Instances, grid: Grid, anchor: Pose, how: ReadOut = READ_OUT) -> tuple[Places, int]:
+    """The world with everyone where the instances are (scene frame), and how many instances found no free row.
 
     Whoever was expected is looked for near where it was expected. Who is not found goes on as expected: outside of the
     window for good, inside of it for `coast_steps` frames, after which it is gone. Instances of nobody take free rows
     of their kind.
     """
-    found = read(occupancy, velocity, grid, how)
     outer = anchor.to_outer(found.position)
     moves = Pose(0.0, 0.0, -anchor.yaw).rotate_to_local(found.velocity)
     x, y, cos, sin, speed = (
