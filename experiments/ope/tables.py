@@ -17,7 +17,7 @@ FIGURE, TRUE = ("value", "low", "high"), ("true", "true_low", "true_high")
 def show(found: Finished, seconds: float) -> None:
     """Print it: the first score in full, the agreement of all."""
     about = found.manifest
-    console = Console(width=None if Console().is_terminal else 200)
+    console = Console(width=None if Console().is_terminal else 230)
     table = Table(
         title=f"{about.scores[0]} of {about.horizon_s:g} s, {about.scenes} scenes of {about.groups} groups, "
         f"{about.draws} drives each, road {about.road}; 95 % intervals over groups of scenes",
@@ -74,11 +74,8 @@ def written(value: float, low: float, high: float) -> str:
 
 
 def _agreement(found: Finished, truth: str) -> Table:
-    table = Table(
-        title=escape(f"agreement with {truth}: value [over scenes] [over policies]"),
-        title_justify="left",
-        show_lines=False,
-    )
+    title = escape(f"agreement with {truth}: value [over scenes] [over policies]")
+    table = Table(title=title, title_justify="left")
     for name in ("score", "estimator"):
         table.add_column(name, no_wrap=True)
     metrics = list(dict.fromkeys(found.agreement["metric"]))

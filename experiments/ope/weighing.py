@@ -64,7 +64,7 @@ def weighed(rows: pd.DataFrame, policy: str, settings: Settings) -> pd.DataFrame
 
 
 def refused(deterministic: bool, propensities: bool) -> str:
-    """Why logs alone say nothing of a policy that does not hold its decisions as they do; equal words for equal reasons."""
+    """Why logs alone say nothing of a policy that does not hold its decisions as they do: equal words for all."""
     if not propensities:
         return "the logs hold no propensities"
     if deterministic:
