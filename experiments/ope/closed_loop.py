@@ -62,9 +62,9 @@ class Drives:
         return replace(self, executed=self.executed._replace(**moving))
 
 
-def on_road(alive: LiveScene, policies: Mapping[str, Policy], steps: int, draws: int, seed: int) -> Drives:
+def on_road(alive: LiveScene, policies: Mapping[str, Policy] | Fleet, steps: int, draws: int, seed: int) -> Drives:
     """What really happens: `steps` of 0.1 s, `draws` times with other choices of the policy and the same traffic."""
-    fleet = Fleet.of(policies, draws)
+    fleet = _fleet(policies, draws)
     worlds = driving.several(alive.state, len(fleet) * draws)
     moments = driving.on_road(alive.network, worlds, fleet, fleet.keys(alive.name, seed), steps)
     return Drives(alive.name, fleet.names, draws, _executed(jax.device_get(moments), alive.state, alive.anchor))
@@ -75,7 +75,7 @@ def in_model(
     scene: Scene,
     raster: SceneRaster,
     model: WorldModel,
-    policies: Mapping[str, Policy],
+    policies: Mapping[str, Policy] | Fleet,
     draws: int,
     seed: int,
 ) -> Drives:
@@ -87,7 +87,7 @@ def in_model(
     Raises:
         InputError: the model's frames depend on actions that come after them.
     """
-    fleet, context, horizon = Fleet.of(policies, draws), model.encode(raster), model.horizon
+    fleet, context, horizon = _fleet(policies, draws), model.encode(raster), model.horizon
     keys, rows = fleet.keys(alive.name, seed), len(fleet) * draws
     first = driving.known(alive.network, alive.state, jnp.asarray(_visible(alive, scene)))
     worlds = driving.several(first, rows)
@@ -158,6 +158,14 @@ def by_road(alive: LiveScene) -> Callable[[Executed, Start, float], ndarray]:
 
 
 # ------------------------------------------------------------------------------------------------------ details
+
+
+def _fleet(policies: Mapping[str, Policy] | Fleet, draws: int) -> Fleet:
+    if not isinstance(policies, Fleet):
+        return Fleet.of(policies, draws)
+    if policies.draws != draws:
+        raise ValueError(f"fleet: of {policies.draws} draws, expected {draws}")
+    return policies
 
 
 def _visible(alive: LiveScene, scene: Scene) -> ndarray:

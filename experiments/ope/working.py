@@ -54,6 +54,7 @@ class Desk:
 
     settings: Settings
     policies: Mapping[str, Policy]
+    fleet: Fleet
     models: Mapping[str, WorldModel]
 
     @property
@@ -113,7 +114,8 @@ def trying(settings: Settings) -> Callable[[str], str]:
 def _desk(settings: Settings) -> Desk:
     command = settings.command
     use_compilation_cache(Path(command.cache).resolve() if command.cache else None)
-    return Desk(settings, at_the_wheel(settings.policies), models_of(settings))
+    policies = at_the_wheel(settings.policies)
+    return Desk(settings, policies, Fleet.of(policies, command.draws), models_of(settings))
 
 
 def models_of(settings: Settings) -> dict[str, WorldModel]:
@@ -157,7 +159,7 @@ def _true(desk: Desk, scene: Scene, future: Future) -> None:
     alive = live(scene, future)
     road = live(scene, future, drivers=TWIN) if command.road == "twin" else alive
     long = round(LONG_S / STEP_S)
-    driven = on_road(road, desk.policies, long, command.draws, command.seed)
+    driven = on_road(road, desk.fleet, long, command.draws, command.seed)
     start, judge = start_of(scene), by_road(road)
     tables = [
         judged(driven.until(steps), judge, start).assign(side=road_side(steps * STEP_S), crowded=0)
@@ -179,7 +181,7 @@ def _true(desk: Desk, scene: Scene, future: Future) -> None:
 def _inside(desk: Desk, name: str, model: WorldModel, scene: Scene, alive: LiveScene) -> pd.DataFrame:
     command = desk.settings.command
     raster = rasterize(scene, model.grid)
-    drives = in_model(alive, scene, raster, model, desk.policies, command.draws, command.seed).until(desk.steps)
+    drives = in_model(alive, scene, raster, model, desk.fleet, command.draws, command.seed).until(desk.steps)
     rows = judged(drives, by_road(alive), start_of(scene)).assign(side=name, crowded=drives.crowded)
     return _with_paths(rows, drives) if name == OPEN_LOOP else rows.assign(**dict.fromkeys(PATH, None))
 
