@@ -50,6 +50,13 @@ COMMANDS = {
             groups=(("logs", "format", "experiments.logs:FORMATS"),),
         ),
         Command(
+            "audit",
+            "experiments.audit.settings:AuditCommand",
+            "experiments.audit.command:run",
+            "do the critics order a scene's candidates as they truly come out, and know when they are wrong",
+            groups=(("logs", "format", "experiments.logs:FORMATS"),),
+        ),
+        Command(
             "fit",
             "experiments.fitting:FitCommand",
             "experiments.fitting:run",

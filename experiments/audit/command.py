@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from experiments.audit.figures import Figures, figures
 from experiments.audit.joined import Joined, join
+from experiments.audit.page import write_page, written
 from experiments.audit.prepared import Audit, prepare
+from experiments.audit.queue import REVIEW, pictures, queue
+from experiments.audit.record import record, write
 from experiments.audit.settings import AuditCommand
 from experiments.audit.shards import POOLS, SCORES, TRUTH, shard
+from experiments.ledger import write_frame
 from experiments.processes import WorkersBroken, run_tasks
 from experiments.progress import say, track
 from wmplan.errors import InputError
@@ -26,7 +35,41 @@ def run(config: AuditCommand) -> int:
     audit = prepare(config)
     say(f"audit {audit.digest}: {len(audit.scene_ids)} scenes x {config.candidates} candidates -> {audit.run}")
     joined = measure(audit)
+    found = figures(audit, joined)
+    review = queue(joined)
+    write_frame(audit.run / REVIEW, review)
+    results = write(audit, joined, found)
+    show(found)
+    if config.record:
+        record(audit, found, words(config))
+    if config.page:
+        print(f"page: {write_page(audit, joined, found, review, list(pictures(audit, joined, review)))}")
+    print(f"results: {results}")
     return FAILED_STATUS if joined.skipped else 0
+
+
+def words(config: AuditCommand) -> str:
+    """The command line that asks for this audit."""
+    logs = config.logs
+    source = f"logs.n={logs.n} logs.seed={logs.seed}"
+    if logs.format != "simulator" or logs.path:
+        source = f"logs={logs.format} logs.path={logs.path}" + (f" logs.split={logs.split}" if logs.split else "")
+    rest = {"scenes": config.scenes, "drivers": config.drivers, "placebos": config.placebos, "seed": config.seed}
+    plain = {"scenes": 0, "drivers": "logged", "placebos": True, "seed": 0}
+    more = [f"{name}={str(value).lower()}" for name, value in rest.items() if value != plain[name]]
+    return " ".join(["wmplan audit", source, f"model={config.model} candidates={config.candidates}", *more])
+
+
+def show(found: Figures) -> None:
+    """The figures with their goals."""
+    console = Console(width=None if Console().is_terminal else 200)
+    table = Table(header_style="bold")
+    for name in ("figure", "value", "n", "goal", ""):
+        table.add_column(name)
+    states = {True: "[green]kept[/green]", False: "[red]MISSED[/red]", None: ""}
+    for one in found.headlines:
+        table.add_row(one.name, escape(written(one.value)), str(one.value.count), one.goal, states[one.met])
+    console.print(table)
 
 
 def measure(audit: Audit) -> Joined:

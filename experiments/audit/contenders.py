@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Int
+from numpy import ndarray
 
 from experiments import assembly
 from experiments.scoring import SceneScorer
@@ -26,9 +28,13 @@ from wmplan.randomness import fold_in
 if TYPE_CHECKING:
     from experiments.audit.prepared import Audit
 
-SHUFFLED, SCENE_MEAN, UNTRAINED, ROAD = "shuffled", "scene mean", "untrained", "road"
+SHUFFLED, SCENE_MEAN, UNTRAINED = "shuffled", "scene mean", "untrained"
 """Each candidate judged on what was imagined for another; on the mean of what was imagined for all; on what the network
-imagines before any training; on what truly happens (no placebo: the ceiling)."""
+imagines before any training."""
+ROAD, ROAD_SHUFFLED = "road", "road shuffled"
+"""No placebos of the model: each candidate judged on what truly happens, and on what truly happens for another."""
+TOGETHER = 64
+"""Candidates whose true futures are drawn at once."""
 BASELINES = ("persistence", "cv")
 
 
@@ -50,9 +56,26 @@ def placebos(scorer: SceneScorer, plans: Plans, name: str, seed: int) -> dict[st
     """Terms of all candidates: by what was imagined for each, under `name`; for another; for all in the mean."""
     composite, count = scorer.scorer.composite, len(plans)
     imagined = scorer.imagine(plans, scorer.noise)
-    order = np.random.default_rng(fold_in(seed, "placebo:imagination", scorer.raster.scene_id)).permutation(count)
+    order = _order(scorer.raster.scene_id, seed, count)
     seen = {name: imagined, SHUFFLED: _rows(imagined, order), SCENE_MEAN: _mean(imagined)}
     return {one: composite.terms(scorer.context, plans, futures) for one, futures in seen.items()}
+
+
+def ceiling(road: SceneScorer, plans: Plans, seed: int) -> dict[str, Terms]:
+    """Terms by what truly happens: for each candidate, and for another. No model can be better than the first; the
+    second says how much of the order hangs on how others react to this candidate and not to that one."""
+    order = _order(road.raster.scene_id, seed, len(plans))
+    found: dict[str, list[Terms]] = {ROAD: [], ROAD_SHUFFLED: []}
+    for first in range(0, len(plans), TOGETHER):
+        part = slice(first, first + TOGETHER)
+        for name, seen in ((ROAD, plans.select(part)), (ROAD_SHUFFLED, plans.select(order[part]))):
+            imagined = road.imagine(seen, road.noise)
+            # The truth has no latents: samples agree.
+            sure = replace(imagined, latents=torch.zeros(*imagined.occupancy.shape[:3], 1))
+            found[name].append(road.scorer.composite.terms(road.context, plans.select(part), sure))
+    return {
+        name: Terms(parts[0].columns, np.concatenate([part.values for part in parts])) for name, parts in found.items()
+    }
 
 
 def table_of(name: str, terms: Terms) -> pd.DataFrame:
@@ -63,9 +86,9 @@ def table_of(name: str, terms: Terms) -> pd.DataFrame:
     return frame
 
 
-def sure(imagined: Imagined) -> Imagined:
-    """The same futures with latents in which all samples agree: the truth has none of its own."""
-    return replace(imagined, latents=torch.zeros(*imagined.occupancy.shape[:3], 1))
+def _order(scene_id: str, seed: int, count: int) -> Int[ndarray, "K"]:
+    """For whom each candidate's future was imagined."""
+    return np.random.default_rng(fold_in(seed, "placebo:imagination", scene_id)).permutation(count)
 
 
 def _rows(imagined: Imagined, order: np.ndarray) -> Imagined:

@@ -10,7 +10,6 @@ import pandas as pd
 
 from critics.composite import Composite
 from experiments import assembly
-from experiments.audit.contenders import ROAD
 from experiments.audit.prepared import Audit
 from experiments.audit.shards import CEILING, KINDS, POOLS, SCORES, TRUTH, read_plans, read_rows, shard
 from wmplan.contracts import Terms
@@ -72,12 +71,10 @@ def join(audit: Audit, failed: Mapping[str, str]) -> Joined:
         about.insert(0, "scene_id", scene_id)
         about.insert(1, "group", group)
         about.insert(2, "row", np.arange(len(about), dtype=np.int32))
-        scores = read_rows(shard(audit.run, SCORES, scene_id))[0].groupby("contender", sort=False)
-        terms = {str(name): part for name, part in scores}
-        if audit.config.placebos:
-            terms[ROAD] = read_rows(shard(audit.run, CEILING, scene_id))[0]
-        for name, part in terms.items():
-            by.setdefault(name, []).append(_judged(composite, part))
+        for step in (SCORES, CEILING) if audit.config.placebos else (SCORES,):
+            terms = read_rows(shard(audit.run, step, scene_id))[0]
+            for name, part in terms.groupby("contender", sort=False):
+                by.setdefault(str(name), []).append(_judged(composite, part))
         real[LOGGED_PDMS] = _against_the_log(real, float(notes["logged_m"]))
         parts.append(pd.concat([about, by[audit.name][-1], real.add_prefix("real_")], axis=1))
     if len(parts) < 2:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from critics.composite import Composite
 from experiments import assembly
-from experiments.audit.contenders import contenders, placebos, sure, table_of
+from experiments.audit.contenders import ceiling, contenders, placebos, table_of
 from experiments.audit.pooling import pool_of
 from experiments.audit.prepared import Audit
 from experiments.audit.shards import CEILING, KINDS, POOLS, SCORES, TRUTH, read_plans, shard, write_plans, write_rows
@@ -29,9 +29,6 @@ from wmplan.simulator.drivers import ORIGINAL, TWIN
 from wmplan.simulator.live import live
 from wmplan.start import start_of
 from wmplan.store import SceneStore
-
-TOGETHER = 64
-"""Candidates whose true futures are drawn at once."""
 
 
 def pooling(audit: Audit) -> Callable[[str], None]:
@@ -100,12 +97,8 @@ def telling(audit: Audit) -> Callable[[str], None]:
             return
         if config.placebos:
             road = _scorer(audit, RoadAsModel(alive, model.grid, model.horizon), composite).scene(scene)
-            values = [
-                composite.terms(road.context, part, sure(road.imagine(part, road.noise))).values
-                for part in (plans.select(slice(i, i + TOGETHER)) for i in range(0, len(plans), TOGETHER))
-            ]
-            columns = pd.DataFrame(np.concatenate(values), columns=list(composite.columns))
-            write_rows(shard(audit.run, CEILING, scene_id), columns)
+            tables = [table_of(name, terms) for name, terms in ceiling(road, plans, config.seed).items()]
+            write_rows(shard(audit.run, CEILING, scene_id), pd.concat(tables, ignore_index=True))
         # Progress against what the critic takes for possible: nothing that it imagines is at fault where it cannot know
         # how far the log's ego went. `join` adds the score that counts against the log's ego.
         outcomes = alive.outcomes(plans, start, start.target_speed * config.horizon_s)

@@ -35,6 +35,8 @@ ESTIMATORS = {
 """What could know, by name: its column, and the sign with which more of it is more doubt."""
 ALPHAS = (0.01, 0.05, 0.1, 0.2)
 CONFOUNDERS = ("end_speed_mps", "length_m", "curvature_pm")
+ROUNDING = 1e-3
+"""Errors of a score in [0, 1] that say nothing."""
 VISTA = ("vista_reward", "vista_swept")
 
 
@@ -52,12 +54,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class Doubt:
-    """How an estimator's doubt goes with the error: rank correlation over all candidates and within scenes (mean); risk
-    and coverage when the most doubtful are left out."""
+    """How an estimator's doubt goes with the error: rank correlation over all candidates and within scenes (mean), and
+    the highest that any estimator without ties could have, given how many errors are none; risk and coverage when the
+    most doubtful are left out."""
 
     name: str
     correlation: Interval
     within: Interval
+    highest: float
     aurc: Interval
     curve: RiskCoverage
 
@@ -99,9 +103,10 @@ class Confound:
 
 
 def errors(rows: pd.DataFrame) -> Float[ndarray, "N"]:
-    """The critic's error of each candidate; 1, the largest there is, where nothing finite was imagined."""
+    """The critic's error of each candidate; 1, the largest there is, where nothing finite was imagined. Below
+    `ROUNDING` it is how both sides measure metres along a route, and counts as none."""
     error = np.abs(rows["pdms"].to_numpy(np.float64) - rows["real_pdms"].to_numpy(np.float64))
-    return np.where(np.isfinite(error), error, 1.0)
+    return np.where(np.isfinite(error), np.where(error < ROUNDING, 0.0, error), 1.0)
 
 
 def by_support(joined: Joined, seed: int, resamples: int, parts: int = 10) -> list[Bin]:
@@ -127,6 +132,7 @@ def doubts(joined: Joined, seed: int, resamples: int) -> list[Doubt]:
     """Every estimator that the model has."""
     rows, draw = joined.rows, fold_in(seed, "bootstrap")
     error, groups = errors(rows), rows["group"].tolist()
+    best = _correlation(np.argsort(np.argsort(error, kind="stable"), kind="stable").astype(np.float64), error)
     found = []
     for name, (column, sign) in ESTIMATORS.items():
         if column not in rows:
@@ -139,6 +145,7 @@ def doubts(joined: Joined, seed: int, resamples: int) -> list[Doubt]:
                 name,
                 bootstrap_groups(partial(_of_rows, doubt, error), groups, draw, resamples=_few(resamples)),
                 bootstrap_mean(np.array(within), draw, groups=list(joined.groups), resamples=resamples),
+                best,
                 aurc_interval(confidence=-doubt, losses=error, scenes=groups, seed=draw, resamples=_few(resamples)),
                 risk_coverage(confidence=-doubt, losses=error),
             )

@@ -18,7 +18,6 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from critics.weights import COST_PARTS
-from experiments.audit.contenders import ROAD
 from experiments.audit.joined import LOGGED_PDMS, Joined, scenes_of
 from wmplan.randomness import fold_in
 from wmplan.statistics import Interval, bootstrap_mean, ndcg, paired_bootstrap, pairwise_accuracy, regret_at_k, spearman
@@ -150,7 +149,3 @@ def _table(joined: Joined, estimate: ndarray, real: str, truth: ndarray | None =
 
 def _permuted(joined: Joined, real: str, seed: int) -> ndarray:
     return permuted_labels(joined.rows[real].to_numpy(dtype=np.float64), joined.rows["scene_id"].tolist(), seed)
-
-
-CEILING = ROAD
-"""The contender that is no placebo."""
