@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiments.audit.contenders import ROAD, ROAD_SHUFFLED
 from experiments.audit.figures import ACCURACY, Figures
+from experiments.audit.pooling import DISTANCES_M
 from experiments.audit.within import COST, PERMUTED, SCORES
 from experiments.report.pictures import EGO_COLOUR, REAL_COLOUR, figure
 from experiments.report.plots import Plot, png
@@ -19,11 +23,11 @@ def all_plots(found: Figures, model: str) -> list[Plot]:
     """Every plot that the figures allow."""
     plots = [
         contenders_plot(found, model),
-        critics_plot(found, model),
         bins_plot(found),
         coverage_plot(found),
         told_plot(found),
         curse_plot(found),
+        critics_plot(found, model),
     ]
     return [plot for plot in plots if plot is not None]
 
@@ -41,13 +45,14 @@ def contenders_plot(found: Figures, model: str) -> Plot:
 
 
 def critics_plot(found: Figures, model: str) -> Plot:
-    """Pairwise accuracy of every single column, best first."""
+    """Pairwise accuracy of every single column that is far from chance, best first."""
     known = [one for one in found.within.rankings if one.contender == model and one.real == SCORES[0]]
+    known = [one for one in known if abs(one.metrics[ACCURACY].value - 0.5) > 0.05]
     known.sort(key=lambda one: -one.metrics[ACCURACY].value)
     return _bars(
         [(one.critic, one.metrics[ACCURACY], EGO_COLOUR if one.critic == COST else SOFT) for one in known],
         "share of pairs ordered as their executed PDMS",
-        "Each column alone as a critic. Columns that are the same for most candidates stay near one half.",
+        "Each column alone as a critic, where it is more than 0.05 from chance.",
     )
 
 
@@ -77,8 +82,9 @@ def coverage_plot(found: Figures) -> Plot | None:
     first = found.doubts[0].curve
     ax.plot(first.coverage, first.oracle, color=CEILING_COLOUR, lw=1.5, label=f"oracle: {first.oracle_aurc:.3f}")
     ax.axhline(first.random, color=SOFT, lw=1, label=f"random: {first.random:.3f}")
-    ax.set(xlabel="share of candidates kept", ylabel="mean error of PDMS", xlim=(0, 1))
-    ax.legend(fontsize=7, frameon=False)
+    top = 2.2 * max(first.random, 1e-9)
+    ax.set(xlabel="share of candidates kept", ylabel="mean error of PDMS", xlim=(0, 1), ylim=(0.0, top))
+    ax.legend(fontsize=7, frameon=False, loc="upper right", ncols=2)
     return Plot(png(fig), "Risk and coverage, by who says what to leave out; the numbers are areas (AURC).")
 
 
@@ -93,7 +99,8 @@ def told_plot(found: Figures) -> Plot | None:
     if not ax.containers:
         return None
     ax.axhline(0.5, color=GRID_COLOUR, lw=1)
-    ax.set(xscale="log", xlabel="end of the perturbed plan, m from the driven one", ylabel="AUROC", ylim=(0.4, 1.02))
+    _log_ticks(ax, DISTANCES_M)
+    ax.set(xlabel="end of the perturbed plan, m from the driven one", ylabel="AUROC", ylim=(0.4, 1.02))
     ax.legend(fontsize=8, frameon=False, loc="lower right")
     return Plot(
         png(fig), "Driven actions told from perturbed ones: half a metre in three seconds is within what people do."
@@ -109,7 +116,8 @@ def curse_plot(found: Figures) -> Plot:
         _points(axes[0, 1], np.array(curve.sizes), list(curve.real_gain), colour, name)
     for ax, words in ((axes[0, 0], "looks better than it is by (PDMS)"), (axes[0, 1], "truly better than the mean by")):
         ax.axhline(0.0, color=GRID_COLOUR, lw=1)
-        ax.set(xscale="log", xlabel="candidates to choose from", ylabel=words)
+        _log_ticks(ax, curve.sizes)
+        ax.set(xlabel="candidates to choose from", ylabel=words)
     axes[0, 0].legend(fontsize=8, frameon=False)
     return Plot(png(fig), "The winner's curse: the chosen candidate against the mean of its pool.")
 
@@ -128,7 +136,14 @@ def _bars(rows: list[tuple[str, Interval, str]], label: str, caption: str) -> Pl
     return Plot(png(fig), caption)
 
 
-def _points(ax, x: np.ndarray, values: list[Interval], colour: str, name: str) -> None:  # type: ignore[no-untyped-def]
+def _log_ticks(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with these ticks and no others."""
+    ax.set(xscale="log", xticks=list(values))
+    ax.set_xticks([], minor=True)
+    ax.set_xticklabels([f"{value:g}" for value in values])
+
+
+def _points(ax: Axes, x: np.ndarray, values: list[Interval], colour: str, name: str) -> None:
     y = np.array([one.value for one in values])
     low, high = (np.array([getattr(one, side) for one in values]) for side in ("low", "high"))
     low, high = np.where(np.isnan(low), y, low), np.where(np.isnan(high), y, high)
