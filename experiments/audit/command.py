@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.audit.deciding import DECISIONS, deciding
 from experiments.audit.figures import Figures, figures
 from experiments.audit.joined import Joined, join
 from experiments.audit.page import write_page, written
@@ -38,12 +39,15 @@ def run(config: AuditCommand) -> int:
     found = figures(audit, joined)
     review = queue(joined)
     write_frame(audit.run / REVIEW, review)
+    decided = deciding(joined, config.weights)
+    if decided is not None:
+        write_frame(audit.run / DECISIONS, decided.decisions)
     results = write(audit, joined, found)
     show(found)
     if config.record:
         record(audit, found, words(config))
     if config.page:
-        print(f"page: {write_page(audit, joined, found, review, list(pictures(audit, joined, review)))}")
+        print(f"page: {write_page(audit, joined, found, decided, review, list(pictures(audit, joined, review)))}")
     print(f"results: {results}")
     return FAILED_STATUS if joined.skipped else 0
 

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from experiments.audit.deciding import Deciding
 from experiments.audit.figures import Figures
 from experiments.audit.joined import Joined
 from experiments.audit.plots import all_plots
@@ -24,7 +25,14 @@ PAGE = "audit.html"
 STATES = {True: "kept", False: "missed", None: ""}
 
 
-def write_page(audit: Audit, joined: Joined, found: Figures, review: pd.DataFrame, pictures: Sequence[Plot]) -> Path:
+def write_page(
+    audit: Audit,
+    joined: Joined,
+    found: Figures,
+    decided: Deciding | None,
+    review: pd.DataFrame,
+    pictures: Sequence[Plot],
+) -> Path:
     """Path of the page, after it was written whole."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -43,6 +51,7 @@ def write_page(audit: Audit, joined: Joined, found: Figures, review: pd.DataFram
         confounders=CONFOUNDERS,
         curves=[(name, _curve(found, name)) for name in ("ungated", "gated")],
         plots=all_plots(found, audit.name),
+        decided=decided,
         review=review,
         pictures=pictures,
         skipped=sorted(joined.skipped.items()),
