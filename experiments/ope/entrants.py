@@ -60,7 +60,7 @@ def policy_of(name: str) -> Policy:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InputError(f"ope: policy {name}: {error}") from error
-    made = found() if isinstance(found, type) or not hasattr(found, "act") else found
+    made = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "act")) else found
     if not hasattr(made, "act") or not hasattr(made, "deterministic"):
         raise InputError(f"ope: policy {name} is a {type(made).__name__}, expected act(situation, key), deterministic")
     policy: Policy = made

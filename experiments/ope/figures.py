@@ -46,9 +46,12 @@ def estimates(run: Prepared, joined: Joined) -> list[Estimated]:
         for estimator, policy, interval in _of_logs(run, joined, score):
             place = true[names.index(policy)]
             found.append(Estimated(estimator, policy, score, interval, _why(interval), place))
+        # Who cannot drive is worth 0; minus a distance has no worst value.
+        zero = Interval(0.0, np.nan, np.nan, 0, "it cannot drive: counts as 0")
         for policy, why in run.rejected.items():
-            zero = Interval(0.0, np.nan, np.nan, 0, "it cannot drive: counts as 0")
-            found += [Estimated(e, policy, score, zero, why, nothing) for e in joined.estimators]
+            for estimator in joined.estimators:
+                figure = nothing if estimator == OPEN else zero
+                found.append(Estimated(estimator, policy, score, figure, why, nothing))
     return found
 
 

@@ -66,7 +66,7 @@ def headlines(found: Finished) -> list[tuple[str, str]]:
 def written(value: float, low: float, high: float) -> str:
     """`0.912 [0.90, 0.93]`; nothing where there is no figure."""
     if math.isnan(value):
-        return "refused"
+        return "–"
     digits = 3 if abs(value) < 10 else 1
     if math.isnan(low):
         return f"{value:.{digits}f}"

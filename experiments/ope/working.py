@@ -93,22 +93,29 @@ def trying(settings: Settings) -> Callable[[str], str]:
     use_compilation_cache(Path(settings.command.cache).resolve() if settings.command.cache else None)
 
     def one(name: str) -> str:
-        # The signal's default action ends the process, even one that is deep in compiled code.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, settings.command.timeout_s)
-        policy = at_the_wheel((name,))[name]
         alive = live(*loaded(settings.command, settings.scenes[0]))
         worlds = driving.several(alive.state, settings.command.draws)
         observed = observe(alive.network, worlds)
-        check_shape(policy, Situation(alive.network, worlds, observed, see(alive.network, worlds, observed)))
-        fleet = Fleet.of({name: policy}, settings.command.draws)
-        moments = driving.on_road(alive.network, worlds, fleet, fleet.keys(alive.name, 0), TRIED_STEPS)
-        if not np.isfinite(np.asarray(jax.device_get(moments.x))[:, :, 0]).all():
-            raise InputError("its actions are not finite numbers")
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        return ""
+        situation = Situation(alive.network, worlds, observed, see(alive.network, worlds, observed))
+        # The signal's default action ends the process, even one that is deep in compiled code.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, settings.command.timeout_s)
+        try:
+            return _try(name, situation, settings, alive)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     return one
+
+
+def _try(name: str, situation: Situation, settings: Settings, alive: LiveScene) -> str:
+    policy = at_the_wheel((name,))[name]
+    check_shape(policy, situation)
+    fleet = Fleet.of({name: policy}, settings.command.draws)
+    moments = driving.on_road(alive.network, situation.worlds, fleet, fleet.keys(alive.name, 0), TRIED_STEPS)
+    if not np.isfinite(np.asarray(jax.device_get(moments.x))[:, :, 0]).all():
+        raise InputError("its actions are not finite numbers")
+    return ""
 
 
 def _desk(settings: Settings) -> Desk:

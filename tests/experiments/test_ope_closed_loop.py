@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import jax
@@ -13,44 +12,42 @@ import pytest
 import torch
 
 from experiments.ope import driving
-from experiments.ope.closed_loop import COLUMNS, EXPERT, by_road, in_model, judged, on_road
+from experiments.ope.closed_loop import COLUMNS, EXPERT, _visible, by_road, in_model, judged, on_road
 from experiments.ope.compare import agreements, compare
 from experiments.ope.fleet import Fleet
+from experiments.ope.held import Held
 from experiments.ope.oracle import RoadAsModel
 from experiments.ope.seen import Places, updated
 from wmplan.contracts import GRIDS, Context, Imagined
 from wmplan.errors import InputError
 from wmplan.frames import Pose
 from wmplan.raster import draw_dynamic, rasterize
-from wmplan.scene import Kind
-from wmplan.simulator.ego_view import see
+from wmplan.scene import Kind, RoadMap
 from wmplan.simulator.live import live
 from wmplan.simulator.policies.arbitrary import Uniform
 from wmplan.simulator.policies.following import Following
 from wmplan.simulator.policies.protocol import Situation
 from wmplan.simulator.policies.steady import ConstantVelocity
-from wmplan.simulator.reader import SimulatorReader
-from wmplan.simulator.state import State
 from wmplan.simulator.traffic import observe
 from wmplan.start import start_of
-from wmplan.windows import WindowConfig, cut
+from wmplan.testing.scenes import Body, straight_road
 
 GRID = GRIDS["nano"]
 HORIZON, DRAWS = 4, 2
 POLICIES = {
-    EXPERT: Following(),
+    EXPERT: Following(lanes=False),
     "keeps": ConstantVelocity(),
     "random": Uniform(),
-    "slow": Following(2.5, 3.0, 0.8, 1.5, 0.8, 6.0, 0.5, 0.4),
+    "holds": Held(Uniform(), 5),
+    "slow": Following(2.5, 3.0, 0.8, 1.5, 0.8, 6.0, 0.5, 0.4, lanes=False),
 }
+BODIES = [Body(22.0, 0.0, speed=6.0), Body(30.0, 3.5, speed=5.0), Body(2.0, -3.5, speed=8.0)]
 
 
 @pytest.fixture(scope="module")
 def moment():
-    """A scene, its future, its raster, and the scene as a road."""
-    reader = SimulatorReader()
-    log = next(reader.read(reader.paths(Path("simulator:n=6,seed=3"))[5]))
-    scene, future = next(cut(log, WindowConfig()))
+    """A scene, its future, its raster, and the scene as a road: a recorded one, for its map costs no simulation."""
+    scene, future = straight_road(BODIES, 9.0)
     return SimpleNamespace(scene=scene, future=future, raster=rasterize(scene, GRID), alive=live(scene, future))
 
 
@@ -98,7 +95,21 @@ def test_draws_of_a_policy_without_chance_are_the_same_and_of_a_random_one_are_n
     true, _ = drives
     for p, name in enumerate(true.policies):
         first, second = true.executed.ego[p * DRAWS], true.executed.ego[p * DRAWS + 1]
-        assert (np.abs(first - second).max() < 1e-5) == (name != "random"), name
+        assert (np.abs(first - second).max() < 1e-5) == (name not in ("random", "holds")), name
+
+
+def test_who_holds_decides_every_half_second_on_both_sides_and_others_at_each_step(drives) -> None:
+    for side in drives:
+        changes = {}
+        for name in ("random", "holds"):
+            row = side.policies.index(name) * DRAWS
+            speed = side.executed.ego[row, :, 3]
+            moving = speed[1:] > 0.5  # a car that stands brakes without an effect
+            accel = np.round(np.diff(speed) / 0.1, 2)
+            changes[name] = np.flatnonzero((np.abs(np.diff(accel)) > 0.05) & moving[1:]) + 1
+        assert len(changes["holds"]) >= 2
+        assert (changes["holds"] % 5 == 0).all(), changes["holds"]
+        assert (changes["random"] % 5 != 0).any()
 
 
 def test_what_nobody_can_see_changes_nothing(moment, drives) -> None:
@@ -136,35 +147,67 @@ def test_a_model_that_looks_ahead_is_refused(moment) -> None:
         in_model(alive, scene, raster, Clairvoyant(alive, GRID, HORIZON), POLICIES, DRAWS, 0)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Pushes:
+    """Accelerates by a number of its own, a draw and a share of the speed."""
+
+    accel: float
+    share: float
+
+    @property
+    def deterministic(self) -> bool:
+        return False
+
+    def act(self, situation: Situation, key: jax.Array) -> jax.Array:
+        speed = situation.worlds.speed[:, 0]
+        return jnp.stack([self.accel + jax.random.normal(key, speed.shape), self.share * speed], axis=-1)
+
+    def log_density(self, situation: Situation, actions: jax.Array) -> jax.Array:
+        return jax.scipy.stats.norm.logpdf(actions[:, 0], self.accel)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Steers(Pushes):
+    """The same to the other side."""
+
+    def act(self, situation: Situation, key: jax.Array) -> jax.Array:
+        return -super().act(situation, key)
+
+
 def test_a_fleet_does_what_each_of_its_policies_does_alone(moment) -> None:
-    alive = moment.alive
-    fleet = Fleet.of(POLICIES, DRAWS)
-    assert sorted(fleet.names) == sorted(POLICIES)
-    assert max(fleet.sizes) == 2  # both IDM drivers are one stack
-    worlds = driving.several(alive.state, len(fleet) * DRAWS)
-    keys = fleet.keys(alive.name, 0)
+    policies = {"b": Pushes(1.0, 0.1), "s": Steers(3.0, 0.2), "a": Pushes(-2.0, 0.3), "h": Held(Pushes(5.0, 0.4), 5)}
+    fleet = Fleet.of(policies, DRAWS)
+    assert sorted(fleet.names) == sorted(policies)
+    assert max(fleet.sizes) == 2  # what is of one class is one stack
+    assert [fleet.rhythms[fleet.names.index(name)] for name in ("a", "h")] == [1, 5]
+    network, keys = moment.alive.network, fleet.keys("scene", 0)
+    worlds = driving.several(moment.alive.state, len(fleet) * DRAWS)
+    worlds = worlds._replace(speed=worlds.speed + jnp.arange(float(len(fleet) * DRAWS))[:, None])
+    observed = jax.jit(observe)(network, worlds)
+    seen = jnp.zeros((len(fleet) * DRAWS, 1))
+    together = fleet.act(Situation(network, worlds, observed, seen), keys)
+    for p, name in enumerate(fleet.names):
+        rows = slice(p * DRAWS, (p + 1) * DRAWS)
+        mine = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (worlds, observed, seen))
+        alone = policies[name].act(Situation(network, *mine), keys[p])
+        assert np.asarray(together[rows]) == pytest.approx(np.asarray(alone), abs=1e-5), name
+    few = Fleet.of({"s": policies["s"]}, DRAWS)
+    mine = keys[fleet.names.index("s")]
+    assert (jax.random.key_data(few.keys("scene", 0)[0]) == jax.random.key_data(mine)).all()
 
-    @jax.jit
-    def both(worlds: State) -> tuple[jax.Array, list[jax.Array]]:
-        observed = observe(alive.network, worlds)
-        seen = see(alive.network, worlds, observed)
-        alone = []
-        for p, name in enumerate(fleet.names):
-            rows = slice(p * DRAWS, (p + 1) * DRAWS)
-            parts = jax.tree.map(lambda leaf, rows=rows: leaf[rows], (worlds, observed, seen))
-            alone.append(POLICIES[name].act(Situation(alive.network, *parts), keys[p]))
-        return fleet.act(Situation(alive.network, worlds, observed, seen), keys), alone
 
-    together, alone = both(worlds)
-    assert np.asarray(together) == pytest.approx(np.concatenate([np.asarray(part) for part in alone]), abs=1e-5)
-    few = Fleet.of({"random": POLICIES["random"]}, DRAWS)
-    where = fleet.names.index("random")
-    assert (jax.random.key_data(few.keys(alive.name, 0)[0]) == jax.random.key_data(keys[where])).all()
+def test_only_who_the_scene_shows_is_seen(moment) -> None:
+    scene, alive = moment.scene, moment.alive
+    assert _visible(alive, scene).sum() == 1 + len(BODIES)
+    simulated = replace(scene, dataset="simulator", agents=replace(scene.agents.select([0, 2]), ids=("1", "3")))
+    assert np.flatnonzero(_visible(alive, simulated)).tolist() == [0, 1, 3]
 
 
 def test_both_sides_of_a_comparison_have_the_same_scenes_and_failures_are_listed(moment) -> None:
     scene, future = moment.scene, moment.future
-    lost = replace(scene, scene_id="lost", ego=replace(scene.ego, states=scene.ego.states + 3.0))
+    lost = replace(scene, scene_id="lost", road_map=RoadMap.build([]))
     models = {"as_road": lambda alive: RoadAsModel(alive, GRID, HORIZON)}
     found = compare([(scene, future), (lost, future)], models, POLICIES, GRID, DRAWS, 0)
     assert list(found.failed) == ["lost"]
