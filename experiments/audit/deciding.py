@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from critics.weights import COST_PARTS, CostWeights
@@ -94,7 +94,7 @@ def _score(columns: list[ndarray]) -> Float[ndarray, "K"]:
     return pdms(contact, road, ttc, progress, comfort)
 
 
-def _steps(rivals: pd.DataFrame, chosen: pd.Series) -> Float[ndarray, "K"]:
+def _steps(rivals: pd.DataFrame, chosen: pd.Series) -> Int[ndarray, "K"]:
     names = [name for name in rivals.columns if name.startswith("collision_") and name[10:].isdigit()]
     more = rivals[names].to_numpy(np.float64) - chosen[names].to_numpy(np.float64)
     return more.argmax(axis=1) + 1

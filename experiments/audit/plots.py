@@ -136,7 +136,7 @@ def _bars(rows: list[tuple[str, Interval, str]], label: str, caption: str) -> Pl
     return Plot(png(fig), caption)
 
 
-def _log_ticks(ax: Axes, values: Sequence[float]) -> None:
+def _log_ticks(ax: Axes, values: Sequence[int] | Sequence[float]) -> None:
     """A logarithmic axis with these ticks and no others."""
     ax.set(xscale="log", xticks=list(values))
     ax.set_xticks([], minor=True)

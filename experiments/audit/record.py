@@ -42,7 +42,10 @@ def write(audit: Audit, joined: Joined, found: Figures) -> Path:
 
 def record(audit: Audit, found: Figures, command: str) -> None:
     """Put the headlines into docs/results/6.json."""
-    rows = Rows(ISSUE, command, label=f"{audit.config.candidates} candidates, {audit.config.drivers} drivers")
+    logs = audit.config.logs
+    data = Path(logs.path).name if logs.format == "store" else logs.format
+    who = "" if audit.config.drivers == "logged" else f", {audit.config.drivers} drivers"
+    rows = Rows(ISSUE, command, label=f"{data}, {audit.config.candidates} candidates{who}")
     for one in found.headlines:
         value = one.value
         interval = (value.low, value.high) if value.valid else None
