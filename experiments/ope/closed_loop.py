@@ -7,7 +7,7 @@ drivers or wishes, not when lights change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -16,14 +16,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from experiments.ope import driving
 from experiments.ope.fleet import Fleet
+from experiments.ope.imagining import imagining
 from experiments.ope.seen import Places, placed
-from wmplan.contracts import Imagined, SceneRaster, WorldModel
+from wmplan.contracts import Grid, SceneRaster, WorldModel
 from wmplan.errors import InputError
 from wmplan.frames import Pose
-from wmplan.models.ar import Autoregressive
 from wmplan.plans import Plans, Start
 from wmplan.randomness import NoiseBank
 from wmplan.raster import STRIDE
@@ -40,8 +41,6 @@ EXPERT = "idm_normal"
 """Progress counts against this policy's, on the road against the road's, in a model against the model's."""
 COLUMNS = ("pdms", "nuplan_score", "progress_m", "no_collision_pdms", "drivable_pdms", "ttc_pdms", "comfort")
 """What is kept of a drive."""
-SAME = 1e-4
-"""Frames that differ by more were imagined for other actions."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def in_model(
     moments = [jax.tree.map(lambda leaf: leaf[None], jax.device_get(driving.present(worlds)))]
     missing = np.zeros((rows, len(first.kind)), dtype=int)
     controls = np.zeros((rows, horizon * STRIDE, 2))
-    before: list[Imagined] = []
+    futures = [imagining(model, context, NoiseBank(seed, 1, b), scene.scene_id) for b in range(draws)]
     held = driving.nothing_held(worlds)
     crowded = 0
     for k in range(horizon):
@@ -105,14 +104,9 @@ def in_model(
         controls[:, end:, 1] = controls[:, end - 1, None, 1]
         # A drive that is no number any more stays none; what the model imagines for it is of no use to anybody.
         known = np.where(np.isfinite(controls).all(axis=(1, 2), keepdims=True), controls, 0.0)
-        near = as_far_as(model, k + 1)
-        frames = [
-            near.imagine(context, Plans.from_controls(known[b::draws], raster.start.speed), NoiseBank(seed, 1, b))
-            for b in range(draws)
-        ]
-        _check_causal(model, scene, before, frames, k)
-        before = frames
-        worlds, missing, lost = _shown(alive, worlds, missing, frames, k)
+        plans = [Plans.from_controls(known[b::draws], raster.start.speed) for b in range(draws)]
+        frames = [future.next(mine) for future, mine in zip(futures, plans)]
+        worlds, missing, lost = _shown(alive, worlds, missing, frames, model.grid)
         crowded += lost
         moments.append(_last_as(jax.device_get(seen), jax.device_get(driving.present(worlds))))
     whole = Moment(*(np.concatenate(parts) for parts in zip(*moments)))
@@ -178,9 +172,9 @@ def _visible(alive: LiveScene, scene: Scene) -> ndarray:
 
 
 def _shown(
-    alive: LiveScene, worlds: State, missing: ndarray, frames: list[Imagined], k: int
+    alive: LiveScene, worlds: State, missing: ndarray, frames: Sequence[tuple[Tensor, Tensor]], grid: Grid
 ) -> tuple[State, ndarray, int]:
-    """The worlds as frame k of the imagined futures shows them; row r of the worlds is candidate r // draws of the
+    """The worlds as a frame of the imagined futures shows them; row r of the worlds is candidate r // draws of the
     futures of draw r % draws."""
     x, y, cos, sin, speed = (
         np.asarray(part, np.float64) for part in (worlds.x, worlds.y, worlds.cos, worlds.sin, worlds.speed)
@@ -191,12 +185,11 @@ def _shown(
     known: dict[tuple[int, int], Instances] = {}
     for r in range(len(x)):
         expected = Places(x[r], y[r], cos[r], sin[r], speed[r], active[r], kind[r], missing[r])
-        frame, candidate = frames[r % len(frames)], r // len(frames)
-        occupancy, velocity = frame.occupancy[candidate, 0, k], frame.velocity[candidate, 0, k]
+        occupancy, velocity = (part[r // len(frames)] for part in frames[r % len(frames)])
         which = occupancy.data_ptr(), velocity.data_ptr()
         if which not in known:
-            known[which] = read(occupancy.numpy(), velocity.numpy(), frame.grid)
-        place, lost = placed(expected, known[which], frame.grid, alive.anchor)
+            known[which] = read(occupancy.numpy(), velocity.numpy(), grid)
+        place, lost = placed(expected, known[which], grid, alive.anchor)
         places.append(place)
         crowded += lost
 
@@ -220,21 +213,6 @@ def _last_as(moments: Moment, shown: Moment) -> Moment:
     return moments._replace(
         **{name: np.concatenate([getattr(moments, name)[:-1], getattr(shown, name)[None]]) for name in parts}
     )
-
-
-def as_far_as(model: WorldModel, frames: int) -> WorldModel:
-    """The model, imagining no more frames than these where it goes frame by frame; else as it is."""
-    return replace(model, horizon=frames) if isinstance(model, Autoregressive) else model
-
-
-def _check_causal(model: WorldModel, scene: Scene, before: list[Imagined], now: list[Imagined], k: int) -> None:
-    for old, new in zip(before, now):
-        gap = (old.occupancy[:, :, :k] - new.occupancy[:, :, :k]).abs().max().item() if k else 0.0
-        if not gap <= SAME:
-            raise InputError(
-                f"scene {scene.scene_id}: model {model.name} looks ahead: a frame up to {k * 0.5:g} s changed by "
-                f"{gap:.3g} with later actions, expected frames that depend on the actions before them"
-            )
 
 
 def _executed(seen: Moment, state: State, anchor: Pose) -> Executed:

@@ -22,7 +22,10 @@ from experiments.validate.contenders import name_of
 from wmplan.errors import InputError
 
 CONFIG, SCENES, TRIALS = "config.json", "scenes.json", "trials.json"
-SHAPING = ("closed_loop.py", "driving.py", "fleet.py", "held.py", "seen.py", "replay.py", "logged.py", "working.py")
+SHAPING = (
+    "closed_loop.py", "imagining.py", "driving.py", "fleet.py", "held.py", "seen.py", "replay.py", "logged.py",
+    "working.py",
+)  # fmt: skip
 """Files here whose code decides what is in a shard."""
 
 
