@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +18,7 @@ SAME = 1e-4
 """Frames that differ by more were imagined for other actions."""
 
 
+@runtime_checkable
 class Imagining(Protocol):
     """One sample of K candidates, one frame after another."""
 
