@@ -79,13 +79,10 @@ class Measured:
     reason: str = ""
 
     def minus(self, other: Measured) -> Measured:
-        """The difference, resample by resample."""
-        return Measured(
-            self.value - other.value,
-            self.scenes - other.scenes,
-            self.policies - other.policies,
-            self.reason or other.reason,
-        )
+        """The difference, resample by resample; none where either has no order."""
+        if reason := self.reason or other.reason:
+            return Measured(np.nan, np.zeros(0), np.zeros(0), reason)
+        return Measured(self.value - other.value, self.scenes - other.scenes, self.policies - other.policies)
 
     def agreed(self, figure: str, groups: int, policies: int) -> Agreed:
         """With both intervals."""

@@ -112,10 +112,13 @@ def test_an_estimator_is_not_better_than_itself_and_draws_are_common() -> None:
 
 
 def test_one_policy_and_tied_scores_have_no_order_and_say_why(run: Prepared) -> None:
-    both = joined(run, {"model": np.full(len(POLICIES), 0.5)}, noise=0.0)
-    tied, _ = agreements(run, both)
+    both = joined(run, {"model": np.full(len(POLICIES), 0.5), "cv": TRUE}, noise=0.0)
+    found, apart = agreements(run, both)
+    tied = [row for row in found if row.estimator == "model"]
     assert all(math.isnan(row.agreed.value) for row in tied)
     assert all(row.words for row in tied)
+    assert apart
+    assert all(math.isnan(row.agreed.value) for row in apart)  # nobody is better than who has no order
     alone = replace(run, settings=replace(run.settings, policies=("idm_normal",)))
     single, _ = agreements(alone, join(alone, {}))
     assert all(math.isnan(row.agreed.value) and row.words for row in single)
