@@ -120,8 +120,10 @@ def _require_sealed(audit: Audit) -> None:
         pass
     else:
         raise RuntimeError("a scoring process can open the sealed futures, expected that it is forbidden to")
-    try:
-        next((audit.run / "sealed").rglob("*.parquet")).read_bytes()
-    except PermissionError:
-        return
-    raise RuntimeError("a scoring process can read what is sealed of the audit, expected that it is forbidden to")
+    # Where not even the names can be listed there is nothing to try.
+    for path in (audit.run / "sealed").rglob("*.parquet"):
+        try:
+            path.read_bytes()
+        except PermissionError:
+            return
+        raise RuntimeError("a scoring process can read what is sealed of the audit, expected that it is forbidden to")
