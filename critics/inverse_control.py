@@ -19,8 +19,8 @@ from wmplan.plans import Plans, Start
 from wmplan.randomness import NoiseBank
 
 SCHEMA = "wmplan.probe/1"
-ZONES_X = (-16.0, -3.0, 8.0, 20.0, 48.0)
-"""Borders, in metres ahead of the ego at t0, of where the others' response is pooled: behind, beside, near, far."""
+ZONES_X = (-48.0, -20.0, -3.0, 8.0, 20.0, 48.0)
+"""Borders, in metres ahead of the ego at t0, of where the others' response is pooled."""
 ZONES_Y = (-9.0, -2.0, 2.0, 9.0)
 """Borders to the side: right, own lane, left."""
 SIGNALS = 3

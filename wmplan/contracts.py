@@ -64,14 +64,16 @@ class Grid:
 
 
 GRIDS = {
-    "nano": Grid(64, 64, 1.0, -16.0, -32.0),
-    "small": Grid(128, 128, 0.5, -16.0, -32.0),
+    "nano": Grid(64, 96, 1.0, -48.0, -32.0),
+    "small": Grid(128, 192, 0.5, -48.0, -32.0),
     "base": Grid(200, 200, 0.4, -40.0, -40.0),
 }
 STATIC_CHANNELS = (
     "drivable", "centreline", "direction_cos", "direction_sin", "crosswalk", "red_light", "obstacle", "route",
 )  # fmt: skip
 """Given, never predicted. `centreline` is exp(-distance / 2 m); `obstacle` is what is solid and not a road user."""
+LANE_DIRECTION = slice(2, 4)
+"""Those of `STATIC_CHANNELS` that are the direction of the nearest lane: in [-1, 1], 0 where there is none."""
 DYNAMIC_CHANNELS = ("vehicle", "vru", "vx", "vy", "observed")
 """Soft occupancy of vehicles and of vulnerable road users in [0, 1]; velocity in m/s (scene frame) where occupied, 0
 elsewhere; whether the log says anything of the cell (0 beyond the map and every track)."""

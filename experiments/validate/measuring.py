@@ -31,7 +31,7 @@ from wmplan.validation.interventions import among, probe
 from wmplan.validation.long_run import MODES, imagining, run_long
 from wmplan.validation.long_truth import long_truth
 from wmplan.validation.memorisation import descriptor
-from wmplan.validation.probes import CEILING, Battery, commands, measure, measure_truth
+from wmplan.validation.probes import CEILING, FORESEEN, Battery, commands, measure, measure_foreseen, measure_truth
 from wmplan.validation.reaction import how_many_react
 
 BANK_STEP = 5
@@ -178,7 +178,9 @@ def _reaction(
         name: measure(name, model, probed, battery, command.seed, command.samples, twin, whole=causal > 0)
         for name, model in models.items()
     }
-    return probe_rows({**found, **measure_truth(probed, battery, twin, whole=causal > 0)}), causal
+    found |= measure_truth(probed, battery, twin, whole=causal > 0)
+    found[FORESEEN] = measure_foreseen(probed, battery, alive)
+    return probe_rows(found), causal
 
 
 def _long(models: dict[str, WorldModel], scene: Scene, future: Future, settings: Settings) -> SceneRows:

@@ -14,7 +14,7 @@ from experiments.validate.instrument import Result, layer_of
 from experiments.validate.plots import all_plots
 from experiments.validate.tables import by_part, written
 from experiments.validate.verdict import Verdict
-from wmplan.validation.probes import CEILING, FLOOR
+from wmplan.validation.probes import CEILING, FLOOR, FORESEEN
 
 PAGE = "validation.html"
 MEANINGS = {
@@ -29,7 +29,8 @@ NOTES = {
     "L2": "Both sides are read from occupancy in the same way.",
     "L3": "Two cars drawn as one lose one of them in the truth too: read beside the oracle.",
     "L4": f"{CEILING} is the true future drawn and read as if imagined, the ceiling; {FLOOR} is the logged plan's true "
-    "future for every plan, the floor. tracked counts whom the read-out followed; all counts a lost one as still.",
+    f"future for every plan, the floor; {FORESEEN} is the road with its drivers drawn anew, about the best that can be "
+    "imagined by who does not know them. tracked counts whom the read-out followed; all counts a lost one as still.",
     "diagnostics": "",
 }
 GATE_COLOURS = {True: "kept", False: "missed", None: ""}

@@ -15,10 +15,17 @@ from experiments.validate.contenders import RANDOM
 from experiments.validate.instrument import ACCURACY, CONTROL, LONG_RUN, REACTION, TWIN, Result
 from wmplan.contracts import IMAGINED_STEP_S
 from wmplan.validation.long_run import curves
-from wmplan.validation.probes import CEILING, FLOOR
+from wmplan.validation.probes import CEILING, FLOOR, FORESEEN
 from wmplan.validation.reaction import CAUSAL_M, SceneReaction
 
-COLOURS = {"persistence": "#9aa3ad", "cv": "#5b6b7f", RANDOM: "#b7791f", CEILING: "#1a7f4b", FLOOR: "#c2577a"}
+COLOURS = {
+    "persistence": "#9aa3ad",
+    "cv": "#5b6b7f",
+    RANDOM: "#b7791f",
+    CEILING: "#1a7f4b",
+    FORESEEN: "#6fae8a",
+    FLOOR: "#c2577a",
+}
 SECONDS = (1.0, 2.0, 3.0)
 
 
@@ -103,7 +110,8 @@ def slope_plot(results: Sequence[Result]) -> Plot | None:
     ax.set_yticklabels([name for name, _ in reversed(known)])
     ax.axvline(1.0, color="#c8d0da", lw=1)
     ax.grid(axis="x", color="#e6eaef")
-    return Plot(png(fig), "L4: 1 reacts as the road does, 0 not at all; oracle and action-blind are ceiling and floor.")
+    note = f"{CEILING} and {FLOOR} are ceiling and floor, {FORESEEN} is what can be foreseen."
+    return Plot(png(fig), f"L4: 1 reacts as the road does, 0 not at all; {note}")
 
 
 def sweep_plot(rows: Mapping[str, Sequence[Any]]) -> Plot | None:

@@ -170,7 +170,7 @@ def test_particles_keep_mass_and_centroid():
 def test_steered_body_turns_as_one():
     corners = torch.tensor([[[2.0, 1.0], [2.0, -1.0], [-2.0, -1.0], [-2.0, 1.0]]])
     zero = torch.zeros(1, 4, 2)
-    body = Particles(corners + 5.0, zero, torch.ones(1, 4, 2), corners, torch.zeros(1, 4, 6))
+    body = Particles(corners + 5.0, zero, torch.ones(1, 4, 2), corners, torch.zeros(1, 4, 6), torch.zeros(1, 4, 13, 2))
     turned = body
     for _ in range(4):
         turned = turned.steered(zero, torch.full((1, 4), np.pi / 4.0))

@@ -71,7 +71,7 @@ SMALL = Settings(steps=(2, 3, 2, 3), batch=2, horizon=AHEAD, threads=1, checkpoi
 def test_overfits_a_scene_and_beats_constant_velocity_there(tmp_path):
     examples = examples_of(2, braking=3.0)
     settings = Settings(
-        steps=(0, 40, 0, 40), batch=2, horizon=AHEAD, threads=1, learning_rate=4e-3, checkpoint_s=1e9, prior_share=1.0
+        steps=(0, 60, 0, 50), batch=2, horizon=AHEAD, threads=1, learning_rate=4e-3, checkpoint_s=1e9, prior_share=1.0
     )
     losses: list[tuple[str, float]] = []
     network, _ = train(examples, settings, tmp_path, lambda p: losses.append((p.stage, p.loss)))

@@ -69,7 +69,7 @@ def test_persistence_repeats_the_present() -> None:
     model = Persistence()
     plans = some_plans(raster.start)
     imagined = model.imagine(model.encode(raster), plans, NoiseBank(0, 2))
-    assert imagined.occupancy.shape == (7, 2, 6, 2, 64, 64)
+    assert imagined.occupancy.shape == (7, 2, 6, 2, 64, 96)
     for t in range(6):
         assert torch.equal(imagined.occupancy[3, 1, t], raster.history[-1, :2])
         assert torch.equal(imagined.velocity[3, 1, t], raster.history[-1, 2:4])

@@ -228,7 +228,7 @@ def test_the_ego_enters_by_its_action_and_its_footprints():
     with torch.no_grad():
         state = network.begin(raster.static[None], raster.history[None])
         anchor, noise = anchor_of(state, network.preset), torch.zeros(1, *network.latent_shape)
-        boxes = torch.zeros(1, 2, 64, 64)
+        boxes = torch.zeros(1, 2, 64, 96)
         here = boxes.clone()
         here[:, :, 30:34, 14:19] = 1.0
         calm, hard = torch.tensor([[4.0, 0.0, 0.0, 8.0]]), torch.tensor([[2.0, 0.0, 0.0, 2.0]])

@@ -169,8 +169,8 @@ def test_a_scene_is_drawn_where_its_road_users_are_and_without_the_ego() -> None
     scene, future = straight_road()
     grid = GRIDS["small"]
     raster = rasterize(scene, grid)
-    assert raster.static.shape == (len(STATIC_CHANNELS), 128, 128)
-    assert raster.history.shape == (RASTER_HISTORY, len(DYNAMIC_CHANNELS), 128, 128)
+    assert raster.static.shape == (len(STATIC_CHANNELS), 128, 192)
+    assert raster.history.shape == (RASTER_HISTORY, len(DYNAMIC_CHANNELS), 128, 192)
     row = int((0.0 - grid.y_min) / grid.cell)
     for t, seconds in enumerate((-1.5, -1.0, -0.5, 0.0)):
         column = int((25.0 + 8.0 * seconds - grid.x_min) / grid.cell)
@@ -180,7 +180,7 @@ def test_a_scene_is_drawn_where_its_road_users_are_and_without_the_ego() -> None
         ego_column = int((10.0 * seconds - grid.x_min) / grid.cell)
         assert raster.history[t, :2, row, ego_column].max() < 0.01
     assert raster.history[3, 1].sum() * grid.cell**2 == pytest.approx(0.49, rel=0.35)
-    assert raster.static[6, int((-7 + 32) / 0.5), int((30 + 16) / 0.5)] > 0.9
+    assert raster.static[6, int((-7 + 32) / 0.5), int((30 + 48) / 0.5)] > 0.9
     drawn = rasterize_future(scene, future, grid, 3)
     for t in range(3):
         column = int((25.0 + 4.0 * (t + 1) - grid.x_min) / grid.cell)
@@ -226,8 +226,8 @@ def test_footprints_follow_the_plan() -> None:
     plans = some_plans(start)
     grid = GRIDS["small"]
     drawn = footprints(plans, start, grid)
-    assert drawn.shape == (7, 7, 128, 128)
-    columns = grid.x_min + (torch.arange(128) + 0.5) * grid.cell
+    assert drawn.shape == (7, 7, 128, 192)
+    columns = grid.x_min + (torch.arange(192) + 0.5) * grid.cell
     rows = grid.y_min + (torch.arange(128) + 0.5) * grid.cell
     for k in range(7):
         for t in range(7):
@@ -242,7 +242,7 @@ def test_the_swept_footprint_covers_every_footprint_on_the_way() -> None:
     grid = GRIDS["nano"]
     swept = swept_footprints(plans, start, grid)
     ends = footprints(plans, start, grid)
-    assert swept.shape == (7, 6, 64, 64)
+    assert swept.shape == (7, 6, 64, 96)
     assert (swept >= ends[:, :-1]).all()
     assert (swept >= ends[:, 1:]).all()
     own = torch.tensor([start.length, start.width]).expand(7, 1, 2)

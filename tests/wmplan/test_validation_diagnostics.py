@@ -197,7 +197,7 @@ def test_a_scene_later_on_is_the_scene_where_the_ego_then_is() -> None:
     moved = carried(frames, GRID, pose)
     drawn = rasterize(now, GRID)
     seen = moved[-1, 4] > 0.5
-    assert seen.float().mean() == pytest.approx(1.0 - 15.0 / 64.0, abs=0.02)
+    assert seen.float().mean() == pytest.approx(1.0 - 15.0 / 96.0, abs=0.02)
     difference = ((moved[2:, :2] - drawn.history[:, :2]) * seen).abs()
     assert difference.max() < 1e-4  # 15 m are whole cells
     with pytest.raises(ValueError, match="expected more"):
@@ -205,13 +205,13 @@ def test_a_scene_later_on_is_the_scene_where_the_ego_then_is() -> None:
 
 
 def test_carried_frames_turn_places_and_velocities() -> None:
-    frame = torch.zeros(1, 4, 64, 64)
-    frame[0, 0, 40:43, 30:33] = 1.0
-    frame[0, 2, 40:43, 30:33] = 5.0
+    frame = torch.zeros(1, 4, 64, 96)
+    frame[0, 0, 40:43, 62:65] = 1.0
+    frame[0, 2, 40:43, 62:65] = 5.0
     turned = carried(frame, GRID, Pose(0.0, 0.0, math.pi / 2))[0]
     rows, columns = torch.nonzero(turned[0] > 0.5, as_tuple=True)
     # (15.5, 9.5) seen from a frame that looks along y: x = 9.5, y = -15.5
-    assert float(columns.float().mean()) + 0.5 - 16.0 == pytest.approx(9.5, abs=0.01)
+    assert float(columns.float().mean()) + 0.5 - 48.0 == pytest.approx(9.5, abs=0.01)
     assert float(rows.float().mean()) + 0.5 - 32.0 == pytest.approx(-15.5, abs=0.01)
     np.testing.assert_allclose(turned[2:4, rows[4], columns[4]], [0.0, -5.0], atol=1e-4)
     assert torch.equal(carried(frame, GRID, Pose(0.0, 0.0, 0.0))[:, :4], frame)

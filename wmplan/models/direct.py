@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wmplan.contracts import IMAGINED_STEP_S
+from wmplan.contracts import IMAGINED_STEP_S, LANE_DIRECTION
 from wmplan.models.particles import Particles, render, seed
 from wmplan.models.presets import Preset
 from wmplan.models.regression import Trunk, driven
@@ -32,7 +32,7 @@ class DirectNetwork(nn.Module):
     def begin(self, static: Float[Tensor, "B C H W"], history: Float[Tensor, "B T 5 H W"]) -> State:
         """The state at t0 of each scene."""
         past = tuple(self.trunk.remember(frame[:, :4]) for frame in history[:, -self.preset.history :].unbind(1))
-        particles = seed(history, self.preset.grid, self.preset.max_particles)
+        particles = seed(history, self.preset.grid, self.preset.max_particles, static[:, LANE_DIRECTION])
         return State(self.scene(static, history), particles, past, 0)
 
     def frames(

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from wmplan.contracts import LANE_DIRECTION
 from wmplan.models.dit_options import DitOptions
 from wmplan.models.dit_sampler import ddim, guided
 from wmplan.models.dit_schedule import clean_of, levels
@@ -159,7 +160,7 @@ class DiffusionNetwork(nn.Module):
     ) -> State:
         """The state at t0 of each scene; without what the denoisers are given of scene and frames unless `remember`."""
         scene = self.tokenizer.scene(static, history)
-        particles = seed(history, self.preset.grid, self.preset.max_particles)
+        particles = seed(history, self.preset.grid, self.preset.max_particles, static[:, LANE_DIRECTION])
         if not remember:
             return State(scene, particles, (), 0)
         tokens = torch.cat([one.scene(static, history).tokens for one in self.denoisers], dim=-1)

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wmplan.contracts import IMAGINED_STEP_S
+from wmplan.models.lane_paths import along_paths
 
-EGO_PARTICLE_FEATURES = 13
+EGO_PARTICLE_FEATURES = 15
 LANE_M = 2.0
 """Half the width of what counts as the particle's own lane."""
 BODIES_M = 4.5
@@ -27,39 +28,47 @@ def ego_features(
     along: Float[Tensor, "B N 2"],
     speed: Float[Tensor, "B N 1"],
     ego: Float[Tensor, "B 2 4"],
+    way: Float[Tensor, "B N P 2"],
 ) -> Float[Tensor, "B N E"]:
-    """What a step's ego states (x, y, yaw, v at its start and end) are to particles that travel `along` at `speed`.
+    """What a step's ego states (x, y, yaw, v at its start and end) are to particles that travel `along` at `speed`, on
+    their `way`.
 
-    Place ahead and to the left, plain and by its logarithm; how much it is in the own lane; the gap in seconds;
-    velocity and acceleration along and across; the wish to brake of an ordinary driver behind it, now and at the step's
-    end (the IDM's squared ratio of wanted to actual gap, bounded).
+    Place ahead and to the left, plain and by its logarithm; velocity and acceleration along and across. On the way:
+    metres ahead; how much the ego is in it, now and at the step's end; the gap in seconds; speed along it; the wish to
+    brake of an ordinary driver behind it, now and then (the IDM's squared ratio of wanted to actual gap, bounded).
     """
     now, after = ego.unbind(1)
     headings = torch.stack([torch.cos(ego[..., 2]), torch.sin(ego[..., 2])], dim=-1)
     moving = ego[..., 3:4] * headings
     velocity, accel = moving[:, 0], (moving[:, 1] - moving[:, 0]) / IMAGINED_STEP_S
     ahead, aside = _turned(now[:, None, :2] - position, along)
-    later, beside = _turned(after[:, None, :2] - position, along)
-    later = later - IMAGINED_STEP_S * speed[..., 0]
     vx, vy = _turned(velocity[:, None], along)
     ax, ay = _turned(accel[:, None], along)
     own = speed[..., 0]
-    here, there = torch.exp(-(aside / LANE_M).square()), torch.exp(-(beside / LANE_M).square())
-    then = vx + IMAGINED_STEP_S * ax
+
+    mine = along_paths(way, position)[0]
+    at, _, across, ways = along_paths(way, now[:, None, :2])
+    then_at, _, then_across, then_ways = along_paths(way, after[:, None, :2])
+    gap, later = at - mine, then_at - mine - IMAGINED_STEP_S * own
+    leading = (ways * velocity[:, None]).sum(-1)
+    then = (then_ways * moving[:, 1][:, None]).sum(-1)
+    here, there = torch.exp(-across / LANE_M**2), torch.exp(-then_across / LANE_M**2)
     return torch.stack(
         [
             (ahead / 20.0).clamp(-2.0, 2.0),
             (aside / 5.0).clamp(-3.0, 3.0),
             ahead.sign() * torch.log1p(ahead.abs()) / 3.0,
             aside.sign() * torch.log1p(aside.abs()) / 2.0,
-            here,
-            there,
-            here * (ahead / (own + 2.0)).clamp(-3.0, 3.0),
             (vx - own) / 10.0,
             vy / 10.0,
             ax / 4.0,
             ay / 4.0,
-            here * _wish(ahead, own, vx),
+            (gap / 20.0).clamp(-2.0, 2.0),
+            here,
+            there,
+            here * (gap / (own + 2.0)).clamp(-3.0, 3.0),
+            here * (leading - own) / 10.0,
+            here * _wish(gap, own, leading),
             there * _wish(later, own, then),
         ],
         dim=-1,

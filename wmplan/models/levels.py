@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -47,7 +49,7 @@ class Levels:
             return base
         parents = self._above[-1][rows]
         position, velocity, offset = (part[parents] for part in self._moved)
-        particles = Particles(position, velocity, base.particles.mass, offset, base.particles.memory)
+        particles = replace(base.particles, position=position, velocity=velocity, offset=offset)
         # The last of the frames is this step's own, empty yet.
         seen = [frame[above[rows]] for frame, above in zip(self._frames[:-1], self._above, strict=True)]
         return State(base.scene, particles, (*base.past, *seen)[-self._preset.history :], self._age)

@@ -16,7 +16,7 @@ from wmplan.models.families import FAMILIES
 SCHEMA_VERSION = 1
 LIMITS = (
     "Ranks and evaluates plans offline. It certifies nothing on the road and must not run in a vehicle.",
-    "Imagines 3 s ahead at 0.5 s steps inside a window of 64 m by 64 m; what is thinner or faster than that is missed.",
+    "Imagines 3 s ahead at 0.5 s steps inside its preset's window; what is thinner or faster than that is missed.",
     "Trusted only near the actions of its training logs: use it with the support estimate, never alone.",
     "Other road users react as those of the training logs did; rare reactions are learned poorly.",
 )

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from wmplan.contracts import IMAGINED_STEP_S, Grid
 from wmplan.models.baselines import PARTICLE_OCCUPANCY
-from wmplan.models.warp import cell_centres, splat
+from wmplan.models.lane_paths import lane_paths
+from wmplan.models.warp import at_cells, cell_centres, splat
 
 MATCH_OCCUPANCY = 0.1
 """An earlier frame shows a particle where it has at least this occupancy: below, cells may carry no velocity."""
@@ -35,7 +36,8 @@ class Particles:
 
     `offset` points from the centre of the particle's body (its neighbours of like velocity) to the particle: what a
     turning body needs in order to rotate. `memory` is what the history said at the seed: acceleration over 0.5 s and
-    over 1 s (x, y each, m/s2) and whether each was found.
+    over 1 s (x, y each, m/s2) and whether each was found. `way` is the path ahead along the lanes, from where it was
+    seeded.
     """
 
     position: Float[Tensor, "B N 2"]
@@ -43,6 +45,7 @@ class Particles:
     mass: Float[Tensor, "B N 2"]
     offset: Float[Tensor, "B N 2"]
     memory: Float[Tensor, "B N 6"]
+    way: Float[Tensor, "B N P 2"]
 
     def expand(self, rollouts: int) -> Particles:
         """Every scene's particles for this many rollouts each, rollouts of a scene side by side; no copy for one."""
@@ -53,7 +56,7 @@ class Particles:
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors, in the order of the fields."""
-        return self.position, self.velocity, self.mass, self.offset, self.memory
+        return self.position, self.velocity, self.mass, self.offset, self.memory, self.way
 
     def moved(self, seconds: float = IMAGINED_STEP_S) -> Particles:
         """The same particles after moving on at constant velocity."""
@@ -72,11 +75,13 @@ class Particles:
         return replace(self, position=position, velocity=velocity, offset=self.offset + swing)
 
 
-def seed(history: Float[Tensor, "B T 5 H W"], grid: Grid, most: int) -> Particles:
+def seed(
+    history: Float[Tensor, "B T 5 H W"], grid: Grid, most: int, lanes: Float[Tensor, "B 2 H W"] | None = None
+) -> Particles:
     """A particle for every occupied cell of the last frame of each history, at most `most`, nearest to the ego first.
 
     All scenes of the batch are padded to the fullest one, rounded up to a multiple of `LANES`; particles stand in the
-    order of the raster.
+    order of the raster. `lanes` is the direction of the lanes (see `lane_paths`); without it ways are straight.
     """
     frame = history[:, -1].flatten(2)
     occupancy = frame[:, :2].amax(1)
@@ -94,12 +99,14 @@ def seed(history: Float[Tensor, "B T 5 H W"], grid: Grid, most: int) -> Particle
     mass = taken[..., :2] * used[..., None]
     velocity = taken[..., 2:4] * used[..., None]
     position = centres[order]
+    lanes = frame.new_zeros(len(frame), 2, grid.rows, grid.cols) if lanes is None else lanes
     return Particles(
         position,
         velocity,
         mass,
         _offset(position, velocity, history[:, -1], order, grid) * used[..., None],
         _memory(position, velocity, history, grid) * used[..., None],
+        lane_paths(position, velocity, lanes, grid),
     )
 
 
@@ -122,19 +129,6 @@ def sample(field: Float[Tensor, "B C H2 W2"], position: Float[Tensor, "B N 2"], 
     return out[..., 0].transpose(1, 2)
 
 
-def pick(
-    raster: Float[Tensor, "B C H W"], position: Float[Tensor, "B N 2"], grid: Grid
-) -> tuple[Float[Tensor, "B N C"], Bool[Tensor, "B N"]]:
-    """The raster's values in the cell of each position, and whether the position lies inside the grid."""
-    column = torch.floor((position[..., 0] - grid.x_min) / grid.cell).long()
-    row = torch.floor((position[..., 1] - grid.y_min) / grid.cell).long()
-    inside = (column >= 0) & (column < grid.cols) & (row >= 0) & (row < grid.rows)
-    cell = row.clamp(0, grid.rows - 1) * grid.cols + column.clamp(0, grid.cols - 1)
-    flat = raster.flatten(2)
-    values = flat.gather(2, cell[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
-    return values, inside
-
-
 def _memory(
     position: Tensor, velocity: Tensor, history: Float[Tensor, "B T 5 H W"], grid: Grid
 ) -> Float32[Tensor, "B N 6"]:
@@ -145,7 +139,7 @@ def _memory(
             parts.append(torch.zeros(*position.shape[:2], 3))
             continue
         seconds = back * IMAGINED_STEP_S
-        before, inside = pick(history[:, -1 - back], position - seconds * velocity, grid)
+        before, inside = at_cells(history[:, -1 - back], position - seconds * velocity, grid)
         found = inside & (before[..., :2].amax(-1) > MATCH_OCCUPANCY)
         accel = (velocity - before[..., 2:4]) / seconds
         found &= accel.norm(dim=-1) <= MAX_ACCEL

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wmplan.contracts import LANE_DIRECTION
 from wmplan.models.dynamics import Dynamics, Posterior
 from wmplan.models.particles import Particles, render, seed
 from wmplan.models.presets import Preset
@@ -60,7 +61,7 @@ def begin(
     scene = network.tokenizer.scene(static, history)
     frames = history[:, -preset.history :].unbind(1) if remember else ()
     past = tuple(network.dynamics.remember(frame[:, :4]) for frame in frames)
-    return State(scene, seed(history, preset.grid, preset.max_particles), past, 0)
+    return State(scene, seed(history, preset.grid, preset.max_particles, static[:, LANE_DIRECTION]), past, 0)
 
 
 def anchor_of(state: State, preset: Preset) -> Float[Tensor, "B 4 H W"]:

@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from wmplan.contracts import DYNAMIC_CHANNELS, STATIC_CHANNELS
 from wmplan.models.ego_features import EGO_PARTICLE_FEATURES, ego_features
-from wmplan.models.particles import Particles, pick, render, sample
+from wmplan.models.lane_paths import heading
+from wmplan.models.particles import Particles, render, sample
 from wmplan.models.presets import Preset
 from wmplan.models.quantisers import Quantiser, quantiser_of
+from wmplan.models.warp import at_cells
 
 SPEED_SCALE = 10.0
 """Velocities enter the networks divided by this, m/s."""
@@ -237,8 +239,8 @@ class Decoder(nn.Module):
         """Each particle's acceleration (m/s2) and how fast its body turns (rad/s)."""
         grid, velocity = self.preset.grid, particles.velocity
         speed = _length(velocity, -1)
-        along = velocity / (speed.square() + 0.25).sqrt()
-        static, inside = pick(scene.static, particles.position, grid)
+        static, inside = at_cells(scene.static, particles.position, grid)
+        along = heading(velocity, static[..., 2:4])
         memory = particles.memory
         features = torch.cat(
             [
@@ -255,7 +257,7 @@ class Decoder(nn.Module):
                 torch.full_like(speed, age / 6.0),
                 speed.new_zeros(*speed.shape[:2], EGO_PARTICLE_FEATURES)
                 if ego is None
-                else ego_features(particles.position, along, speed, ego),
+                else ego_features(particles.position, along, speed, ego, particles.way),
             ],
             dim=-1,
         )

@@ -1,9 +1,9 @@
-"""Moving occupancy by its velocity: particles splatted bilinearly onto the grid."""
+"""Particles and the grid: splatted onto it bilinearly, and the values of the cells that they are in."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wmplan.contracts import Grid
@@ -42,3 +42,16 @@ def splat(
     canvas = weights.new_zeros((total, channels, grid.rows * grid.cols))
     canvas.scatter_add_(2, cell.expand(-1, channels, -1), values.reshape(total, channels, 4 * count))
     return canvas.reshape(*batch, channels, grid.rows, grid.cols)
+
+
+def at_cells(
+    raster: Float[Tensor, "B C H W"], position: Float[Tensor, "B N 2"], grid: Grid
+) -> tuple[Float[Tensor, "B N C"], Bool[Tensor, "B N"]]:
+    """The raster's values in the cell of each position, and whether the position lies inside the grid."""
+    column = torch.floor((position[..., 0] - grid.x_min) / grid.cell).long()
+    row = torch.floor((position[..., 1] - grid.y_min) / grid.cell).long()
+    inside = (column >= 0) & (column < grid.cols) & (row >= 0) & (row < grid.rows)
+    cell = row.clamp(0, grid.rows - 1) * grid.cols + column.clamp(0, grid.cols - 1)
+    flat = raster.flatten(2)
+    values = flat.gather(2, cell[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
+    return values, inside

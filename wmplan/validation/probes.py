@@ -12,8 +12,10 @@ from wmplan.contracts import Imagined, WorldModel
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank, fold_in
 from wmplan.scene import STEP_S, Future, Scene
+from wmplan.simulator.live import LiveScene
 from wmplan.validation.action_use import SceneUse, use, variants
 from wmplan.validation.controllability import SceneControl, Sweep, control
+from wmplan.validation.foreseeable import foreseen
 from wmplan.validation.interventions import (
     ACCELS_MPS2,
     HORIZON_STEPS,
@@ -25,8 +27,9 @@ from wmplan.validation.interventions import (
 )
 from wmplan.validation.reaction import SceneReaction, react
 
-CEILING, FLOOR = "oracle", "action-blind"
-"""The true future, and the true future of the logged plan whatever the plan is, read as if imagined."""
+CEILING, FLOOR, FORESEEN = "oracle", "action-blind", "drivers-unknown"
+"""The true future; that of the logged plan whatever the plan is; that of the same road with drivers drawn anew: each
+read as if imagined."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,12 @@ def measure_truth(
             one = replace(one, twin=react(name, other, twin.only(battery.reaction)))
         found[name] = one
     return found
+
+
+def measure_foreseen(probed: Probed, battery: Battery, alive: LiveScene) -> SceneProbes:
+    """The reaction error of somebody who knows the road and everything but its drivers."""
+    asked = probed.only(battery.reaction)
+    return SceneProbes(react(FORESEEN, read_futures(foreseen(asked, alive), probed.first), asked))
 
 
 def of_imagined(

@@ -12,15 +12,13 @@ from jaxtyping import Bool, Float, Float32, Int, Int8, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from wmplan.contracts import RASTER_HISTORY, STATIC_CHANNELS, Grid, SceneRaster
+from wmplan.contracts import LANE_DIRECTION, RASTER_HISTORY, STATIC_CHANNELS, Grid, SceneRaster
 from wmplan.errors import InputError
 from wmplan.raster import STRIDE, draw_boxes, draw_dynamic, rasterize
 from wmplan.scene import HISTORY_STEPS, Future, Kind, Scene
 
 MOST_AGENTS = 96
 """Agents kept of a scene: those that come into the window, the nearest first."""
-SIGNED = (2, 3)
-"""Static channels in [-1, 1] (the lane's direction); all others lie in [0, 1]."""
 MARK = "/do"
 """Stands between a scene's id and the number of a plan in the id of a counterfactual example."""
 EGO_JUMP_M = 30.0
@@ -103,7 +101,7 @@ class Examples:
     def batch(self, rows: Int[ndarray, "B"], mirror: Bool[ndarray, "B"] | None = None) -> Batch:
         """These scenes as a batch; those of `mirror` are reflected in the ego's x axis."""
         static = torch.from_numpy(self.static[rows]).float() / 255.0
-        static[:, SIGNED] = 2.0 * static[:, SIGNED] - 1.0
+        static[:, LANE_DIRECTION] = 2.0 * static[:, LANE_DIRECTION] - 1.0  # kept in [0, 1], as all others are
         observed = torch.from_numpy(self.observed[rows]).float()
         states, ego = torch.from_numpy(self.states[rows]), torch.from_numpy(self.ego[rows])
         if mirror is not None:
@@ -201,7 +199,7 @@ def _example(scene: Scene, future: Future, raster: SceneRaster, horizon: int, mo
         return np.pad(values.take(chosen, axis), width)
 
     static = raster.static.numpy().copy()
-    static[list(SIGNED)] = (static[list(SIGNED)] + 1.0) / 2.0
+    static[LANE_DIRECTION] = (static[LANE_DIRECTION] + 1.0) / 2.0
     if len(static) != len(STATIC_CHANNELS):
         raise ValueError(f"rasterize gives {len(static)} static channels, expected {len(STATIC_CHANNELS)}")
     sizes = padded(future.agents.sizes.astype(np.float32), 0)
