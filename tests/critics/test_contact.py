@@ -87,7 +87,7 @@ def test_what_comes_from_behind_is_a_rear_contact(toy):
 def test_a_non_finite_future_breaks_its_own_candidate_only(toy, where):
     imagined = toy.boxes(3, [(12.0, 0.0, 0.0, 0.0, 4.6, 1.9, 0)])
     part = getattr(imagined, where).clone()
-    part[1, 0, 2, 0, 32, 28] = float("nan")
+    part[1, 0, 2, 0, 32, 60] = float("nan")
     with np.errstate(invalid="ignore"):
         found = contacts(dataclasses.replace(imagined, **{where: part}), sweep(toy.constant([0.0, 0.0, 0.0])))
     assert found.broken.tolist() == [False, True, False]

@@ -48,7 +48,7 @@ def test_swept_looks_near_the_path_only(toy):
         occupancy[:, 0, :, 0, y, x] = 1.0
         return dataclasses.replace(imagined, occupancy=occupancy)
 
-    near, far = with_disagreement(26, 34), with_disagreement(26, 45)  # 2.5 m and 13.5 m to the left of the ego's path
+    near, far = with_disagreement(58, 34), with_disagreement(58, 45)  # 2.5 m and 13.5 m to the left of the ego's path
     assert terms(toy, near).column("vista_swept")[0] < 0.0
     assert terms(toy, far).column("vista_swept")[0] == 0.0
     wide = VistaCritic(VistaConfig(reach_m=16.0))

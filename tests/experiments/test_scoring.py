@@ -173,7 +173,7 @@ def _order(judged: Judgement) -> np.ndarray:
     return np.concatenate([np.flatnonzero(part)[np.argsort(judged.total[part])] for part in (~refused, refused)])
 
 
-@pytest.mark.parametrize("memory", [MEMORY, PASS_BYTES + 2**23], ids=["kept", "imagined again"])
+@pytest.mark.parametrize("memory", [MEMORY, PASS_BYTES + 3 * 2**22], ids=["kept", "imagined again"])
 def test_a_race_halves_and_ends_with_the_terms_of_full_scoring(nano, scene, by_hand, memory):
     plans, terms, full_steps, alive = by_hand
     scorer = replace(nano, samples=4, memory=memory).scene(scene)

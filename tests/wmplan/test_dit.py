@@ -230,7 +230,7 @@ def test_the_ego_enters_by_its_action_and_its_footprints():
         anchor, noise = anchor_of(state, network.preset), torch.zeros(1, *network.latent_shape)
         boxes = torch.zeros(1, 2, 64, 96)
         here = boxes.clone()
-        here[:, :, 30:34, 14:19] = 1.0
+        here[:, :, 30:34, 46:51] = 1.0
         calm, hard = torch.tensor([[4.0, 0.0, 0.0, 8.0]]), torch.tensor([[2.0, 0.0, 0.0, 2.0]])
         made = [
             network.sample(state, anchor, Action(shown, step), noise, network.options)

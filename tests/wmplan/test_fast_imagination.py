@@ -62,7 +62,7 @@ def plans(count: int) -> Plans:
 def test_a_candidate_alone_has_the_bytes_that_it_has_among_many(model: Autoregressive, context):
     """From 3 rollouts (a padded pass of the least rows) to 36 (two passes)."""
     together = model.imagine(context, plans(12), NoiseBank(3, 3))
-    assert together.occupancy.std() > 0.05
+    assert together.occupancy.std() > 0.03
     assert not torch.equal(together.occupancy[0], together.occupancy[1])
     for first, last in ((0, 1), (3, 5), (4, 8), (2, 9), (11, 12)):
         alone = model.imagine(context, plans(12).select(slice(first, last)), NoiseBank(3, 3))

@@ -176,8 +176,8 @@ def test_a_model_with_learned_words_imagines_rows_alone_and_loads_to_the_same_by
     raster, plans, noise = make_raster(), plans_of(3), NoiseBank(0, 2)
     model = Autoregressive(network, "any", horizon=2)
     whole = model.imagine(model.encode(raster), plans, noise)
-    assert whole.latents.shape == (3, 2, 2, 64 * 64)
-    assert len(torch.unique(whole.latents[0, 0, 0].reshape(64, 64), dim=0)) > 2
+    assert whole.latents.shape == (3, 2, 2, 96 * 64)
+    assert len(torch.unique(whole.latents[0, 0, 0].reshape(96, 64), dim=0)) > 2
     part = model.imagine(model.encode(raster), plans.select([2]), noise)
     assert torch.equal(part.occupancy[0], whole.occupancy[2])
     checkpoint.save(tmp_path, network, Card("nano", 2, "", {"quantiser": "rvq2"}, {}, (), ()))

@@ -94,7 +94,7 @@ def test_who_drives_behind_another_is_hidden_and_counted_apart() -> None:
     assert hidden.all(axis=1).tolist() == [False, True, False]
     assert not hidden[[0, 2]].any()
     cut = observed.truth.clone()
-    cut[1:, :4, 60:68, 74:] = 0.0  # the one behind, from 1 s on
+    cut[1:, :4, 60:68, 138:] = 0.0  # the one behind, from 1 s on
     row = permanence.measure_permanence(Evidence(observed, "cut", cut[None, :, :2], cut[None, :, 2:4]))
     assert row.eligible.tolist() == [[2.0] * 6, [1.0] * 6]
     assert row.lost[0].sum() == 0.0

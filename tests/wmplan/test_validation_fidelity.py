@@ -292,11 +292,11 @@ def test_relevance_falls_with_the_time_to_get_there() -> None:
     pool = Plans.from_controls(np.zeros((1, 30, 2)), 8.0)
     weight = decision_relevant.relevance(pool, observed.raster.start, GRID)
     row = 32  # y = 0.5 m
-    ahead = weight[row, [16, 16 + 10, 16 + 22]].numpy()  # x = 0.5, 10.5, 22.5 m; the front is 2.4 m before the centre
+    ahead = weight[row, [48, 48 + 10, 48 + 22]].numpy()  # x = 0.5, 10.5, 22.5 m; the front is 2.4 m before the centre
     # With 2.4 m of car and 2 m of margin the cells come near in the windows from 0, 0.5 and 2 s on.
     np.testing.assert_allclose(ahead, 1.0 / (1.0 + np.array([0.0, 0.5, 2.0])))
-    assert weight[row + 6, 20] == 0.0  # 6.5 m to the side
-    assert weight[row, 16 - 8] == 0.0  # behind
+    assert weight[row + 6, 52] == 0.0  # 6.5 m to the side
+    assert weight[row, 48 - 8] == 0.0  # behind
 
 
 # ------------------------------------------------------------------------------------------------------ frontier
