@@ -17,7 +17,7 @@ def logged(toy, count: int, groups: int):
     for i in range(count):
         speed = float(rng.uniform(3.0, 14.0))
         history = torch.zeros(4, 5, toy.grid.rows, toy.grid.cols)
-        history[-1, 0, 32, 52 + i % 30], history[-1, 2, 32, 52 + i % 30] = 1.0, 5.0
+        history[-1, 0, 44, 52 + i % 30], history[-1, 2, 44, 52 + i % 30] = 1.0, 5.0  # 12.5 m aside
         raster = toy.context(toy.start(speed), history=history).raster
         raster = type(raster)(f"scene{i}", f"d{i}", raster.grid, raster.static, raster.history, raster.start)
         controls = rng.normal(size=(1, 1, 2)) * [0.7, 0.01] + np.zeros((1, 30, 2))
