@@ -99,6 +99,18 @@ def test_figures_are_those_of_the_statistics(run: Prepared) -> None:
     assert one.over_scenes.low == pytest.approx(known.over_scenes.low, abs=0.3 * width)
 
 
+def test_scenes_are_drawn_for_estimate_and_truth_together(run: Prepared) -> None:
+    """An estimator that says of every drive what is true is perfect in every resample, however drives scatter."""
+    kept(run, {"model": TRUE}, noise=1.0)
+    for scene in GROUPS:
+        true = pd.read_parquet(shards.folder(run.settings.out, shards.ROAD) / f"{scene}.parquet")
+        same = true[true["side"] == "road_3s"].assign(side="model")
+        shards.write(run.settings.out, shards.ESTIMATES, scene, same)
+    found, _ = agreements(run, join(run, {}))
+    one = next(row.agreed for row in found if (row.truth, row.metric) == ("road_3s", "pearson"))
+    assert (one.over_scenes.low, one.over_scenes.high) == pytest.approx((1.0, 1.0))
+
+
 def test_an_estimator_is_not_better_than_itself_and_draws_are_common() -> None:
     rng = np.random.default_rng(0)
     groups = tuple(GROUPS.values())
