@@ -21,6 +21,7 @@ from experiments.files import write_atomically
 from experiments.processes import run_tasks
 from experiments.progress import say, track
 from experiments.validate.contenders import HORIZON_S, name_of
+from experiments.validate.figures import record_figures
 from experiments.validate.instrument import ACCURACY, REACTION, Result, layer_of, summaries
 from experiments.validate.measuring import BANK_STEP, FitRows, SceneRows, Work
 from experiments.validate.record import record
@@ -57,6 +58,11 @@ def run(config: ValidateCommand) -> int:
 
         print(f"page: {write_page(done.verdict, done.results, done.rows)}")
     print(f"results: {done.verdict.out / 'validation.json'}")
+    if config.results:
+        of, data = done.verdict.model, done.verdict.data
+        source = f"store={data}" if config.store else f"source={config.source}"
+        command = f"wmplan validate model={config.model} {source} layers=[{','.join(config.layers)}]"
+        record_figures(done.results, of, done.verdict.scenes, data, command, config.results)
     return FAILED_STATUS if done.verdict.refused else 0
 
 

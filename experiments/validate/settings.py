@@ -11,7 +11,7 @@ from wmplan.validation.controllability import Sweep
 from wmplan.validation.memorisation import Bank
 
 LAYERS = ("L1", "L2", "L3", "L4", "diagnostics")
-IRRELEVANT = ("out", "workers", "record", "page", "cache")
+IRRELEVANT = ("out", "workers", "record", "page", "cache", "results")
 """Fields that cannot change a result."""
 
 
@@ -51,6 +51,8 @@ class ValidateCommand:
     """Folder of compiled programs; empty = compile anew."""
     record: bool = False
     """Whether to write what was cleared beside the checkpoint, where a study's report looks for it."""
+    results: str = ""
+    """Folder that gets the figures that were promised, e.g. docs/results; empty = none."""
     page: bool = True
     """Whether to write the page and its plots."""
 
