@@ -109,12 +109,12 @@ def told_plot(found: Figures) -> Plot | None:
 
 def curse_plot(found: Figures) -> Plot:
     """How much better the chosen looks, and is, by the size of the pool."""
-    fig, axes = figure(9.2, 3.4, columns=2)
+    fig, axes = figure(5.2, 5.4, rows=2)
     for name, colour in (("ungated", REAL_COLOUR), ("gated", EGO_COLOUR)):
         curve = getattr(found.selecting, name)
         _points(axes[0, 0], np.array(curve.sizes), list(curve.curse), colour, name)
-        _points(axes[0, 1], np.array(curve.sizes), list(curve.real_gain), colour, name)
-    for ax, words in ((axes[0, 0], "looks better than it is by (PDMS)"), (axes[0, 1], "truly better than the mean by")):
+        _points(axes[1, 0], np.array(curve.sizes), list(curve.real_gain), colour, name)
+    for ax, words in ((axes[0, 0], "looks better than it is by (PDMS)"), (axes[1, 0], "truly better than the mean by")):
         ax.axhline(0.0, color=GRID_COLOUR, lw=1)
         _log_ticks(ax, curve.sizes)
         ax.set(xlabel="candidates to choose from", ylabel=words)

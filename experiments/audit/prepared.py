@@ -90,10 +90,16 @@ def prepare(config: AuditCommand) -> Audit:
 
 
 def _claim(audit: Audit) -> None:
-    """Make the folder this audit's; shards of another are thrown away, anything else is refused."""
+    """Make the folder this audit's, unless it is another's or something else."""
     path = audit.run / CONFIG
     if path.exists():
-        if json.loads(path.read_text()).get("digest") != audit.digest:
+        known = json.loads(path.read_text()).get("digest")
+        if known != audit.digest and not audit.config.overwrite:
+            raise InputError(
+                f"{audit.run}: holds another audit (digest {known}, this one is {audit.digest}), "
+                "expected an empty folder; choose another out= or say overwrite=true"
+            )
+        if known != audit.digest:
             shutil.rmtree(audit.run)
     elif audit.run.exists() and any(audit.run.iterdir()):
         raise InputError(f"{audit.run}: is not empty and holds no audit, expected an empty or new folder for out=")

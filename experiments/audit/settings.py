@@ -10,18 +10,9 @@ from experiments.logs import LogsConfig
 from wmplan.errors import InputError
 
 IRRELEVANT = (
-    "out",
-    "cache",
-    "workers",
-    "memory_mib",
-    "record",
-    "page",
-    "pictures",
-    "weights",
-    "resamples",
-    "logs",
+    "out", "cache", "workers", "memory_mib", "overwrite", "record", "page", "pictures", "weights", "resamples", "logs",
     "model",
-)
+)  # fmt: skip
 """Fields that change no candidate, no term and no outcome: weights and intervals are applied afterwards. Logs and model
 count by their content."""
 
@@ -58,6 +49,8 @@ class AuditCommand:
     """Folder of the results; empty = runs/audit-<digest of everything that shapes pools, terms and outcomes>."""
     cache: str = "runs/cache"
     """Folder of ingested logs and compiled programs."""
+    overwrite: bool = False
+    """Delete another audit's results where `out` holds them."""
     record: bool = False
     """Whether to write the figures with their goals to docs/results/6.json."""
     page: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def test_what_cannot_be_audited_is_refused_in_one_line(
         prepare(replace(asked, candidates=5000))
     with pytest.raises(InputError, match="expected at least 2 to audit"):
         prepare(replace(asked, logs=replace(asked.logs, split="val")))
+    prepare(asked)
+    other = replace(asked, seed=1)
+    with pytest.raises(InputError, match="holds another audit"):
+        prepare(other)
+    prepare(replace(other, overwrite=True))
+    prepare(other)
+    shutil.rmtree(asked.out)
     Path(asked.out).mkdir()
     (Path(asked.out) / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="is not empty and holds no audit"):
