@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import final
 
 import numpy as np
@@ -14,10 +13,10 @@ from jaxtyping import Int
 from numpy import ndarray
 from torch import Tensor
 
-from wmplan.contracts import IMAGINED_STEP_S, Context, Grid, Imagined, SceneRaster
-from wmplan.errors import InputError
+from wmplan.contracts import Context, Grid, Imagined, SceneRaster
+from wmplan.models.gathering import Gathering, require_grid
 from wmplan.models.levels import Levels
-from wmplan.models.prefixes import PrefixTree, prefix_tree
+from wmplan.models.prefixes import PrefixTree
 from wmplan.models.rollout import Action, Network, begin, ego_steps, imagine_step
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank
@@ -26,7 +25,7 @@ from wmplan.threads import each, side_by_side
 
 LEAST_ROWS = 8
 """A pass has at least so many rows: a smaller one takes hardly less time."""
-Show = Callable[[int, range, tuple[Tensor, ...]], None]
+Show = Callable[[int, range, tuple[Tensor, Tensor, Tensor]], None]
 
 
 @final
@@ -61,9 +60,7 @@ class Autoregressive:
         Raises:
             InputError: if the raster has another grid than the model.
         """
-        if raster.grid != self.grid:
-            found = f"scene {raster.scene_id}: raster has grid {raster.grid}"
-            raise InputError(f"{found}, expected the model's {self.grid}")
+        require_grid(raster, self.grid)
         return Context(raster, begin(self.network, raster.static[None], raster.history[None]))
 
     @torch.inference_mode()
@@ -73,32 +70,10 @@ class Autoregressive:
         Raises:
             InputError: if the plans are shorter than the horizon.
         """
-        if plans.controls.shape[1] < self.horizon * STRIDE:
-            wanted = f"expected at least the model's horizon {self.horizon * IMAGINED_STEP_S:.1f} s"
-            raise InputError(f"plans last {plans.horizon_s:.1f} s, {wanted}")
-        preset, samples = self.network.preset, noise.samples
-        shape = (len(plans), samples, self.horizon)
-        finite = np.flatnonzero(np.isfinite(plans.states).all((1, 2)))
-        fill = torch.empty if len(finite) == len(plans) else partial(torch.full, fill_value=torch.nan)
-        occupancy = fill((*shape, 2, self.grid.rows, self.grid.cols))
-        velocity = fill((*shape, 2, self.grid.rows, self.grid.cols))
-        latents = fill((*shape, preset.side[0] * preset.side[1] * self.network.tokenizer.quantiser.width))
-        parts = [part.flatten(0, 1) for part in (occupancy, velocity, latents)]
-
-        known = plans.select(finite)
-        tree = prefix_tree(known.states[:, : self.horizon * STRIDE + 1 : STRIDE])
-
-        def show(t: int, rollouts: range, frames: tuple[Tensor, ...]) -> None:
-            """Put the frames of these rollouts into the rows (candidate, sample) of the output that show them."""
-            wanted = tree.nodes[:, t, None] * samples + np.arange(samples)
-            candidate, sample = np.nonzero((wanted >= rollouts.start) & (wanted < rollouts.stop))
-            rows = torch.from_numpy(finite[candidate] * samples + sample)
-            source = torch.from_numpy(wanted[candidate, sample] - rollouts.start)
-            for part, frame in zip(parts, frames, strict=True):
-                part[rows, t] = frame[source]
-
-        self._roll(context, known, tree, noise, show)
-        return Imagined(occupancy, velocity, latents, self.grid, tree.steps * samples)
+        latents = self.network.preset.side[0] * self.network.preset.side[1] * self.network.tokenizer.quantiser.width
+        gathering = Gathering.begin(plans, noise.samples, self.horizon, self.grid, latents)
+        self._roll(context, gathering.plans, gathering.tree, noise, gathering.show)
+        return gathering.imagined(self.grid)
 
     def _roll(self, context: Context, plans: Plans, tree: PrefixTree, noise: NoiseBank, show: Show) -> None:
         """Imagine every node and sample, step by step, and show each pass: its step, its rollouts, and occupancy,

@@ -6,20 +6,20 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wmplan.contracts import IMAGINED_STEP_S, Context, Grid, Imagined, SceneRaster
+from wmplan.contracts import Context, Grid, Imagined, SceneRaster
 from wmplan.errors import InputError
 from wmplan.models.dit import DiffusionNetwork
 from wmplan.models.dit_options import DitOptions
 from wmplan.models.dit_sampler import frame_noise
+from wmplan.models.gathering import Gathering, require_grid
 from wmplan.models.levels import Levels
-from wmplan.models.prefixes import PrefixTree, prefix_tree
+from wmplan.models.prefixes import PrefixTree
 from wmplan.models.rollout import Action, anchor_of, ego_steps
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank
@@ -76,9 +76,7 @@ class Diffusion:
         Raises:
             InputError: if the raster has another grid than the model.
         """
-        if raster.grid != self.grid:
-            found = f"scene {raster.scene_id}: raster has grid {raster.grid}"
-            raise InputError(f"{found}, expected the model's {self.grid}")
+        require_grid(raster, self.grid)
         return Context(raster, self.network.begin(raster.static[None], raster.history[None]))
 
     @torch.inference_mode()
@@ -88,29 +86,11 @@ class Diffusion:
         Raises:
             InputError: if the plans are shorter than the horizon.
         """
-        if plans.controls.shape[1] < self.horizon * STRIDE:
-            wanted = f"expected at least the model's horizon {self.horizon * IMAGINED_STEP_S:.1f} s"
-            raise InputError(f"plans last {plans.horizon_s:.1f} s, {wanted}")
-        samples = noise.samples
-        shape = (len(plans), samples, self.horizon)
-        finite = np.flatnonzero(np.isfinite(plans.states).all((1, 2)))
-        fill = torch.empty if len(finite) == len(plans) else partial(torch.full, fill_value=torch.nan)
-        occupancy = fill((*shape, 2, self.grid.rows, self.grid.cols))
-        velocity = fill((*shape, 2, self.grid.rows, self.grid.cols))
-        latents = fill((*shape, math.prod(self.network.latent_shape)))
-        parts = [part.flatten(0, 1) for part in (occupancy, velocity, latents)]
-
-        known = plans.select(finite)
-        tree = prefix_tree(known.states[:, : self.horizon * STRIDE + 1 : STRIDE])
-        for t, rollouts, frames in self._steps(context, known, tree, noise):
-            # Rows (candidate, sample) of the output that show these rollouts at this step.
-            wanted_rows = tree.nodes[:, t, None] * samples + np.arange(samples)
-            candidate, sample = np.nonzero((wanted_rows >= rollouts.start) & (wanted_rows < rollouts.stop))
-            rows = torch.from_numpy(finite[candidate] * samples + sample)
-            source = torch.from_numpy(wanted_rows[candidate, sample] - rollouts.start)
-            for part, frame in zip(parts, frames, strict=True):
-                part[rows, t] = frame[source]
-        return Imagined(occupancy, velocity, latents, self.grid, tree.steps * samples)
+        latents = math.prod(self.network.latent_shape)
+        gathering = Gathering.begin(plans, noise.samples, self.horizon, self.grid, latents)
+        for t, rollouts, frames in self._steps(context, gathering.plans, gathering.tree, noise):
+            gathering.show(t, rollouts, frames)
+        return gathering.imagined(self.grid)
 
     def _steps(
         self, context: Context, plans: Plans, tree: PrefixTree, noise: NoiseBank

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from wmplan.contracts import IMAGINED_STEP_S, Context, Grid, Imagined, SceneRaster
-from wmplan.errors import InputError
+from wmplan.contracts import Context, Grid, Imagined, SceneRaster
 from wmplan.models.baselines import LATENT_PATCHES
+from wmplan.models.gathering import blank, finite_rows, require_grid, require_horizon
 from wmplan.models.regression import RegressionNetwork
 from wmplan.plans import Plans
 from wmplan.randomness import NoiseBank
@@ -51,9 +49,7 @@ class Regression:
         Raises:
             InputError: if the raster has another grid than the model.
         """
-        if raster.grid != self.grid:
-            found = f"scene {raster.scene_id}: raster has grid {raster.grid}"
-            raise InputError(f"{found}, expected the model's {self.grid}")
+        require_grid(raster, self.grid)
         return Context(raster, self.network.begin(raster.static[None], raster.history[None]))
 
     @torch.inference_mode()
@@ -63,13 +59,10 @@ class Regression:
         Raises:
             InputError: if the plans are shorter than the horizon.
         """
-        if plans.controls.shape[1] < self.horizon * STRIDE:
-            wanted = f"expected at least the model's horizon {self.horizon * IMAGINED_STEP_S:.1f} s"
-            raise InputError(f"plans last {plans.horizon_s:.1f} s, {wanted}")
+        require_horizon(plans, self.horizon)
         states = plans.states[:, : self.horizon * STRIDE + 1 : STRIDE]
-        finite = np.flatnonzero(np.isfinite(plans.states).all((1, 2)))
-        fill = torch.empty if len(finite) == len(plans) else partial(torch.full, fill_value=torch.nan)
-        frames = fill((len(plans), self.horizon, 4, self.grid.rows, self.grid.cols))
+        finite = finite_rows(plans)
+        frames = blank(finite, len(plans), self.horizon, 4, self.grid.rows, self.grid.cols)
         drawn = footprints(plans.select(finite), context.raster.start, self.grid)[:, : self.horizon + 1]
         chunk, count = self.network.preset.chunk, len(finite)
         scene = context.encoded.expand(chunk)
