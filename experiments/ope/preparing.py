@@ -10,11 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import wmplan
 from experiments import assembly
 from experiments.files import write_text
+from experiments.kept import folder_digest
 from experiments.logs import code_digest
 from experiments.ope import entrants, listing, shards
 from experiments.ope.settings import Listed, OpeCommand, Settings
+from experiments.policies import CHECKPOINTS
 from experiments.processes import WorkersBroken, run_tasks
 from experiments.progress import say, track
 from experiments.results import commit
@@ -149,11 +152,14 @@ def _said(error: str, seconds: float) -> str:
 
 
 def _code(own: Sequence[str]) -> str:
-    """Digest of the code that decides what is in a shard; own policies by their module's file."""
+    """Digest of the code that decides what is in a shard, and of the learned policies; own ones by their module's
+    file."""
     import importlib.util
 
-    digest = hashlib.blake2b(code_digest().encode(), digest_size=8)
+    digest = hashlib.blake2b(f"{code_digest()} {folder_digest(CHECKPOINTS)}".encode(), digest_size=8)
+    root = Path(wmplan.__file__).parent
     paths = [Path(__file__).parent / name for name in SHAPING]
+    paths += [*sorted((root / "simulator" / "policies").glob("*.py")), root / "validation" / "instances.py"]
     for name in own:
         try:
             found = importlib.util.find_spec(name.partition(":")[0])

@@ -48,16 +48,17 @@ def record(found: Finished, command: OpeCommand, seconds: float, fresh: float, p
     home = command.road == "original" and command.logs.startswith("simulator")
     what = f"{about.estimators[0]}, {len(about.policies)} policies x {about.scenes} scenes"
     for score in about.scores:
-        for truth in about.truths:
+        for truth in about.truths if score == about.scores[0] else about.truths[:1]:
             first = truth == about.truths[0] and score == about.scores[0]
             for row in rows_of(found.agreement, score, truth):
-                if row.estimator != about.estimators[0]:
+                if row.estimator != about.estimators[0] or row.metric not in GOALS:
                     continue
                 goal, met = _goal(row.metric, row.value, home) if first else ("", None)
                 name = f"{row.metric} of {score} against {truth}"
                 rows.write(f"{name}: {what}", row.value, goal, met, row.over_scenes, about.scenes)
-                name = f"{name}, interval over policies: {what}"
-                rows.write(name, row.value, interval=row.over_policies, n=row.policies)
+                if first:
+                    name = f"{name}, interval over policies: {what}"
+                    rows.write(name, row.value, interval=row.over_policies, n=row.policies)
     score, truth = about.scores[0], about.truths[0]
     for row in rows_of(found.differences, score, truth):
         if row.metric in GOALS:

@@ -28,7 +28,7 @@ class OpeCommand:
     policies: tuple[str, ...] = ("all",)
     """Names of policies; all = graded + held; graded = the simulator's, held = IDM drivers that decide as the logged
     mixture does; `module:name` = one of your own, an object or a function that makes it."""
-    logs: str = "simulator:n=67,seed=7000"
+    logs: str = "simulator:n=200,seed=7000,behaviour=mixture"
     """Where the scenes come from: simulated logs, or the folder of a store. Logs with propensities: a store that
     `wmplan simulate` wrote, or simulator:n=..,seed=..,behaviour=mixture."""
     models: tuple[str, ...] = ("nano",)
