@@ -88,7 +88,8 @@ def _differences(found: Figures) -> list[tuple[str, list[Interval]]]:
 
 def _curve(found: Figures, name: str) -> list[tuple[Any, ...]]:
     curve = getattr(found.selecting, name)
-    return list(zip(curve.sizes, curve.imagined_gain, curve.real_gain, curve.curse, curve.refused))
+    nothing = [max(0.0, round(share, 9)) for share in curve.refused]
+    return list(zip(curve.sizes, curve.imagined_gain, curve.real_gain, curve.curse, nothing))
 
 
 def _or(value: float) -> float:
