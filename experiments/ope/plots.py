@@ -91,7 +91,7 @@ def overlap_plot(found: Finished) -> Plot | None:
     axes[0, 1].axhline(limits.most_share, color="#9aa3ad", ls="--", lw=1)
     axes[0, 0].set(xlabel="seconds after t0", ylabel=f"effective sample size of {drives} drives", yscale="log")
     axes[0, 1].set(xlabel="seconds after t0", ylabel="largest share of all weight", ylim=(0, 1.02))
-    axes[0, 0].legend(fontsize=8, frameon=False)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     return Plot(
         png(fig),
         "How far the logs speak for policies with densities. Beyond the dashed lines estimates by weights are refused.",
