@@ -54,8 +54,8 @@ def run(config: ImaginationBench) -> int:
     limit_threads(1)
     import torch
 
-    from critics.composite import CostWeights
-    from experiments.assembly import build_composite, build_model, model_spec
+    from critics import Composite, CostWeights, TaskConfig, TaskCritic
+    from experiments.assembly import build_model, model_spec
     from experiments.bench.cache_scoring import simulated_scenes
     from experiments.bench.matrix_share import matrix_share
     from experiments.scoring import Scorer
@@ -66,7 +66,7 @@ def run(config: ImaginationBench) -> int:
     rows = Rows(4, "wmplan bench imagination", config.results)
     spec = model_spec(config.model)
     model = build_model(spec, HORIZON_S)
-    composite = build_composite(spec, HORIZON_S, CostWeights())
+    composite = Composite((TaskCritic(TaskConfig(horizon=model.horizon)),), CostWeights())
     with tempfile.TemporaryDirectory() as folder:
         scene = simulated_scenes(Path(folder), 4)[1]
     raster, name = rasterize(scene, model.grid), config.model
@@ -86,7 +86,7 @@ def run(config: ImaginationBench) -> int:
         goals = threads == config.threads
         for what, call, goal in (
             ("32 candidates x 4 samples x 6 steps imagined", imagine, 350.0),
-            ("20 candidates x 1 sample x 3 s encoded, imagined, ranked", rank, 100.0),
+            ("20 candidates x 1 sample x 3 s encoded, imagined, ranked by task terms", rank, 100.0),
         ):
             found = timed(call, config.repeats)
             clock, cpu = median(found.clock) * 1e3, median(found.cpu) * 1e3

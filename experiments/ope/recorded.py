@@ -19,6 +19,8 @@ ELSEWHERE = 0.85
 """Rank correlation on other roads than the simulator's own."""
 MOST_S, MOST_GIB, AGAIN = 1200.0, 6.0, 0.1
 EVERY_S = 0.5
+LEAST_POLICIES = 4
+"""An order of fewer says nothing."""
 
 
 class Watch:
@@ -61,14 +63,15 @@ def record(found: Finished, command: OpeCommand, seconds: float, fresh: float, p
                     rows.write(name, row.value, interval=row.over_policies, n=row.policies)
     score, truth = about.scores[0], about.truths[0]
     for row in rows_of(found.differences, score, truth):
-        if row.metric in GOALS:
+        if row.metric in GOALS and row.policies >= LEAST_POLICIES:
             sign = -1.0 if row.metric in AT_MOST else 1.0
             low, high = sorted(sign * bound for bound in row.over_scenes)
             name = f"{row.metric} of {score}, {row.first} better than {row.estimator} by"
             goal = "above 0 with the whole interval"
             rows.write(name, sign * row.value, goal, low > 0.0, (low, high), row.policies)
     for row in rows_of(found.agreement, score, truth):
-        if row.estimator != about.estimators[0] and row.metric in GOALS:
+        other = row.estimator != about.estimators[0] and row.policies >= LEAST_POLICIES
+        if other and row.metric in GOALS:
             name = f"{row.metric} of {score} against {truth}: {row.estimator}"
             rows.write(name, row.value, interval=row.over_scenes, n=row.policies)
     size = f"{len(about.policies)} policies x {about.scenes} scenes"
