@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,21 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from experiments.ope.batched import batched
-from experiments.ope.compare import METRICS
 from experiments.ope.joining import Joined
 from experiments.ope.preparing import Prepared
 from experiments.ope.weighing import METHODS
 from wmplan.ope.sums import Sums
-from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, _percentiles
-from wmplan.statistics.policies import Agreed, in_words
+from wmplan.statistics import kendall_tau_b, mmrv, pearson, regret_at_k, spearman
+from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, percentiles
+from wmplan.statistics.policies import Agreed, Metric, in_words
+
+METRICS: dict[str, Metric] = {
+    "spearman": spearman,
+    "pearson": pearson,
+    "kendall": kendall_tau_b,
+    "mmrv": mmrv,
+    "regret_at_1": partial(regret_at_k, k=1),
+}
 
 
 @dataclass(frozen=True)
@@ -186,4 +194,4 @@ def _flat(row: Agreeing | Differing) -> dict[str, object]:
 def _interval(value: float, draws: Float[ndarray, "R"], count: int, what: str) -> Interval:
     if count < 2:
         return Interval(value, np.nan, np.nan, count, f"one {what}: no interval")
-    return _percentiles(value, draws[~np.isnan(draws)], RESAMPLES, LEVEL, count)
+    return percentiles(value, draws[~np.isnan(draws)], RESAMPLES, LEVEL, count)

@@ -13,7 +13,7 @@ from numpy import ndarray
 from experiments.ope import shards
 from experiments.ope.closed_loop import COLUMNS
 from experiments.ope.preparing import Prepared
-from experiments.ope.working import LONG_S, OPEN_LOOP, PATH, road_side
+from experiments.ope.working import KNOWING, LONG_S, OPEN_LOOP, PATH, road_side
 from wmplan.errors import InputError
 
 OPEN = "open-loop"
@@ -74,6 +74,9 @@ def join(run: Prepared, failed: dict[str, dict[str, str]]) -> Joined:
     if not groups:
         raise InputError("ope: no scene is left of those that were asked for, expected one or more")
     sides = set(rows["side"])
+    if lacking := sorted(set(KNOWING) & set(command.beside) - sides):
+        names = ", ".join(lacking)
+        raise InputError(f"{source}: its truth was made without {names}, expected it there, or beside without it")
     truths = tuple(dict.fromkeys((road_side(command.horizon_s), road_side(LONG_S))))
     failures = [
         {"kind": step, "scene_id": scene, "policy": "", "reason": why}

@@ -18,6 +18,7 @@ MEANINGS = {
     "persistence": "a world model in which nobody moves",
     "random-init": "the first model's network before any training",
     "log-replay": "others do as logged and do not react; it uses the true future, as non-reactive simulation does",
+    "oracle": "the road itself as the world model: the ceiling, what reading a world from occupancy costs",
     "open-loop": "minus the mean distance of the policy's plan from where the log's ego went",
     "is": "importance sampling",
     "wis": "importance sampling, normalised weights",

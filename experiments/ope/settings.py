@@ -14,6 +14,8 @@ from wmplan.errors import InputError
 
 BESIDE = ("cv", "persistence", "random-init", "log-replay", "open-loop")
 """Cheap critics to beat."""
+ORACLE = "oracle"
+"""The road itself as the world model: the ceiling, which shows what reading a policy's world from occupancy costs."""
 IRRELEVANT = (
     "out", "truth", "workers", "executor", "ray_address", "cache", "tracking_uri", "experiment", "mlflow", "page",
     "record", "label", "results", "overwrite",
@@ -37,7 +39,7 @@ class OpeCommand:
     beside: tuple[str, ...] = BESIDE
     """Cheap critics beside them: cv and persistence as world models, random-init (the first model's network untrained),
     log-replay (others do as logged and do not react; it uses the true future), open-loop (distance of the policy's plan
-    from the log)."""
+    from the log). Also oracle, the road itself as the world model: the ceiling."""
     road: Literal["original", "twin"] = "original"
     """Drivers on the road that truth comes from: as in the logs, or the twin with wrong parameters."""
     draws: int = 2
@@ -92,7 +94,7 @@ class OpeCommand:
 
     def check(self) -> None:
         """Raises InputError for what cannot be."""
-        for field, names, known in (("beside", self.beside, BESIDE), ("scores", self.scores, COLUMNS)):
+        for field, names, known in (("beside", self.beside, (*BESIDE, ORACLE)), ("scores", self.scores, COLUMNS)):
             for name in names:
                 if name not in known:
                     raise InputError(f"ope: {field} holds {name!r}, expected some of {', '.join(known)}")

@@ -24,8 +24,9 @@ from experiments.ope.entrants import at_the_wheel, check_shape
 from experiments.ope.fleet import Fleet
 from experiments.ope.listing import loaded
 from experiments.ope.logged import decisions_of
+from experiments.ope.oracle import RoadAsModel
 from experiments.ope.replay import LogReplay
-from experiments.ope.settings import Settings
+from experiments.ope.settings import ORACLE, Settings
 from experiments.processes import one_line
 from experiments.validate.contenders import RANDOM, untrained
 from wmplan.contracts import GRIDS, Grid, WorldModel
@@ -45,6 +46,8 @@ LONG_S = 8.0
 PATH = ("path_x", "path_y")
 """Where an ego went in the constant-velocity model, every half second, scene frame: its open-loop plan."""
 OPEN_LOOP = "cv"
+KNOWING = ("log-replay", ORACLE)
+"""Estimators that use what truly happens: they run beside the truth."""
 TRIED_STEPS = 10
 
 
@@ -173,16 +176,26 @@ def _true(desk: Desk, scene: Scene, future: Future) -> None:
         for steps in sorted({desk.steps, long})
     ]
     shards.write(out, shards.EGO, scene.scene_id, _ego(scene, future))
-    if "log-replay" in command.beside:
-        replay = LogReplay.of(scene, future, desk.grid, desk.steps // STRIDE)
-        shards.write(
-            out, shards.REPLAY, scene.scene_id, _inside(desk, replay.name, cast(WorldModel, replay), scene, alive)
-        )
+    known = _knowing(desk, scene, future, alive)
+    if known:
+        tables_of = [_inside(desk, name, model, scene, alive) for name, model in known.items()]
+        shards.write(out, shards.REPLAY, scene.scene_id, pd.concat(tables_of, ignore_index=True))
     rows = decisions_of(scene, future, alive, driven, desk.policies, command.seed)
     if rows is not None:
         shards.write(out, shards.DECISIONS, scene.scene_id, rows)
     # Last: a scene with this shard is done.
     shards.write(out, shards.ROAD, scene.scene_id, pd.concat(tables, ignore_index=True))
+
+
+def _knowing(desk: Desk, scene: Scene, future: Future, alive: LiveScene) -> dict[str, WorldModel]:
+    """Those of the estimators asked for that use what truly happens, so that they run beside the truth."""
+    beside, horizon = desk.settings.command.beside, desk.steps // STRIDE
+    found: dict[str, WorldModel] = {}
+    if "log-replay" in beside:
+        found["log-replay"] = cast(WorldModel, LogReplay.of(scene, future, desk.grid, horizon))
+    if ORACLE in beside:
+        found[ORACLE] = cast(WorldModel, RoadAsModel(alive, desk.grid, horizon))
+    return found
 
 
 def _inside(desk: Desk, name: str, model: WorldModel, scene: Scene, alive: LiveScene) -> pd.DataFrame:

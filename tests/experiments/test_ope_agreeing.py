@@ -11,10 +11,9 @@ import pandas as pd
 import pytest
 
 from experiments.ope import shards
-from experiments.ope.agreeing import Side, agreements, measure
+from experiments.ope.agreeing import METRICS, Side, agreements, measure
 from experiments.ope.batched import batched
 from experiments.ope.closed_loop import COLUMNS
-from experiments.ope.compare import METRICS
 from experiments.ope.figures import estimates
 from experiments.ope.joining import OPEN, Joined, check_same, join, open_loop
 from experiments.ope.preparing import Prepared
@@ -149,6 +148,18 @@ def test_other_scenes_are_refused_with_the_difference(run: Prepared) -> None:
     found = join(run, {"truth": {"s03": "no lanes", "s07": "no lanes"}})
     assert len(found.scenes) == SCENES - 2
     assert found.failures["reason"].tolist() == ["no lanes", "no lanes"]
+
+
+def test_a_truth_without_what_runs_beside_it_is_refused(run: Prepared) -> None:
+    kept(run, {"model": TRUE})
+    asked = replace(run.settings.command, beside=("cv", "oracle", "log-replay"))
+    asking = replace(run, settings=replace(run.settings, command=asked))
+    with pytest.raises(InputError, match="its truth was made without log-replay, oracle, expected it there"):
+        join(asking, {})
+    for scene, mine in pd.concat([drives("oracle", TRUE, 4), drives("log-replay", TRUE, 5)]).groupby("scene_id"):
+        shards.write(run.settings.out, shards.REPLAY, str(scene), mine)
+    found, _ = agreements(asking, join(asking, {}))
+    assert {row.estimator for row in found} >= {"model", "oracle", "log-replay"}
 
 
 def test_a_drive_that_is_no_number_counts_as_the_worst_and_is_listed(run: Prepared) -> None:

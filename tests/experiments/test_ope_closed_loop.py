@@ -13,7 +13,6 @@ import torch
 
 from experiments.ope import driving
 from experiments.ope.closed_loop import COLUMNS, EXPERT, _visible, by_road, in_model, judged, on_road
-from experiments.ope.compare import agreements, compare
 from experiments.ope.fleet import Fleet
 from experiments.ope.held import Held
 from experiments.ope.oracle import RoadAsModel
@@ -22,7 +21,7 @@ from wmplan.contracts import GRIDS, Context, Imagined
 from wmplan.errors import InputError
 from wmplan.frames import Pose
 from wmplan.raster import draw_dynamic, rasterize
-from wmplan.scene import Kind, RoadMap
+from wmplan.scene import Kind
 from wmplan.simulator.live import live
 from wmplan.simulator.policies.arbitrary import Uniform
 from wmplan.simulator.policies.following import Following
@@ -203,24 +202,6 @@ def test_only_who_the_scene_shows_is_seen(moment) -> None:
     assert _visible(alive, scene).sum() == 1 + len(BODIES)
     simulated = replace(scene, dataset="simulator", agents=replace(scene.agents.select([0, 2]), ids=("1", "3")))
     assert np.flatnonzero(_visible(alive, simulated)).tolist() == [0, 1, 3]
-
-
-def test_both_sides_of_a_comparison_have_the_same_scenes_and_failures_are_listed(moment) -> None:
-    scene, future = moment.scene, moment.future
-    lost = replace(scene, scene_id="lost", road_map=RoadMap.build([]))
-    models = {"as_road": lambda alive: RoadAsModel(alive, GRID, HORIZON)}
-    found = compare([(scene, future), (lost, future)], models, POLICIES, GRID, DRAWS, 0)
-    assert list(found.failed) == ["lost"]
-    assert set(found.rows["side"]) == {"as_road", "road_2s", "road_8s"}
-    assert set(found.rows["scene_id"]) == {scene.scene_id}
-    assert len(found.rows) == 3 * len(POLICIES) * DRAWS
-    short, long = (found.table(side, "progress_m") for side in ("road_2s", "road_8s"))
-    assert (short.to_numpy() < long.to_numpy()).all()
-    agreed = {a.figure: a for a in agreements(found, "as_road", "progress_m", {scene.scene_id: "g"}, 0, "road_2s")}
-    assert agreed["pearson"].value > 0.99
-    assert agreed["spearman"].over_policies.count == len(POLICIES)
-    with pytest.raises(InputError, match="side 'nano', expected one of as_road, road_2s, road_8s"):
-        found.table("nano", "pdms")
 
 
 def test_the_expert_has_to_be_among_the_policies(moment, drives) -> None:

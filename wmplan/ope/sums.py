@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, _draws, _percentiles
+from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, draw_counts, percentiles
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Sums:
         if not self._finite:
             return np.full(resamples, np.nan)
         top, bottom = self._by_group()
-        return np.concatenate([_ratios(c @ top, c @ bottom) for c in _draws(len(top), seed, resamples)])
+        return np.concatenate([_ratios(c @ top, c @ bottom) for c in draw_counts(len(top), seed, resamples)])
 
     def terms(self, seed: int, resamples: int) -> Float[ndarray, "R J"]:
         """Each term of each resample."""
         top, bottom = self._by_group()
         parts = []
-        for counts in _draws(len(top), seed, resamples):
+        for counts in draw_counts(len(top), seed, resamples):
             with np.errstate(invalid="ignore", divide="ignore"):
                 parts.append((counts @ top) / (counts @ bottom))
         return np.concatenate(parts)
@@ -90,4 +90,4 @@ def _ratios(top: ndarray, bottom: ndarray) -> ndarray:
 def _interval(value: float, draws: ndarray, resamples: int, level: float, count: int) -> Interval:
     if count < 2:
         return Interval(value, np.nan, np.nan, count, "one drive or group: no interval")
-    return _percentiles(value, draws[~np.isnan(draws)], resamples, level, count)
+    return percentiles(value, draws[~np.isnan(draws)], resamples, level, count)

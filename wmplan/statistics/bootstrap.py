@@ -100,9 +100,9 @@ def bootstrap_ratio(
     if count == 1:
         return Interval(value, math.nan, math.nan, 1, "one scene: no interval")
     stacked = np.stack([numerators, denominators], axis=1)
-    draws = np.concatenate([counts @ stacked for counts in _draws(count, seed, resamples)])
+    draws = np.concatenate([counts @ stacked for counts in draw_counts(count, seed, resamples)])
     usable = draws[:, 1] != 0.0
-    return _percentiles(value, draws[usable, 0] / draws[usable, 1], resamples, level, count)
+    return percentiles(value, draws[usable, 0] / draws[usable, 1], resamples, level, count)
 
 
 def paired_ratio_bootstrap(
@@ -128,9 +128,9 @@ def paired_ratio_bootstrap(
     value = float(sums[0] / sums[1] - sums[2] / sums[3])
     if count < 2:
         return Interval(value, math.nan, math.nan, count, "one scene: no interval")
-    draws = np.concatenate([counts @ stacked for counts in _draws(count, seed, resamples)])
+    draws = np.concatenate([counts @ stacked for counts in draw_counts(count, seed, resamples)])
     draws = draws[(draws[:, 1] != 0.0) & (draws[:, 3] != 0.0)]
-    return _percentiles(value, draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3], resamples, level, count)
+    return percentiles(value, draws[:, 0] / draws[:, 1] - draws[:, 2] / draws[:, 3], resamples, level, count)
 
 
 def bootstrap_statistic(
@@ -151,7 +151,7 @@ def bootstrap_statistic(
     value = float(statistic(rows))
     rng = np.random.default_rng(seed)
     draws = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], dtype=np.float64)
-    return _percentiles(value, draws[~np.isnan(draws)], resamples, level, count)
+    return percentiles(value, draws[~np.isnan(draws)], resamples, level, count)
 
 
 def minimum_detectable(differences: Float[ndarray, "S"], *, power: float = 0.8, level: float = LEVEL) -> float:
@@ -167,7 +167,7 @@ def minimum_detectable(differences: Float[ndarray, "S"], *, power: float = 0.8, 
     return (normal.inv_cdf((1.0 + level) / 2.0) + normal.inv_cdf(power)) * error
 
 
-def _draws(count: int, seed: int, resamples: int) -> Iterator[Float[ndarray, "R S"]]:
+def draw_counts(count: int, seed: int, resamples: int) -> Iterator[Float[ndarray, "R S"]]:
     """How often each item is drawn, resample by resample, in blocks that fit in memory."""
     rng = np.random.default_rng(seed)
     block = max(1, _CHUNK // count)
@@ -177,7 +177,8 @@ def _draws(count: int, seed: int, resamples: int) -> Iterator[Float[ndarray, "R 
         yield np.bincount(picks.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
-def _percentiles(value: float, draws: ndarray, resamples: int, level: float, count: int) -> Interval:
+def percentiles(value: float, draws: ndarray, resamples: int, level: float, count: int) -> Interval:
+    """The interval of these draws; none where fewer than half of all resamples have a value."""
     if len(draws) < resamples / 2:
         return Interval(value, math.nan, math.nan, count, f"only {len(draws)} of {resamples} resamples have a value")
     low, high = np.quantile(draws, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])

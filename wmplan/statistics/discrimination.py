@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.stats import rankdata
 
-from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, _draws, _percentiles
+from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, draw_counts, percentiles
 from wmplan.statistics.measure import Measure
 
 
@@ -54,7 +54,7 @@ def auroc_interval(
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
     positive = labels[order].astype(np.float64)
     parts = []
-    for counts in _draws(len(names), seed, resamples):
+    for counts in draw_counts(len(names), seed, resamples):
         for few in np.array_split(counts, max(1, counts.shape[0] * len(order) // 2_000_000)):
             weights = few[:, members[order]]
             up = np.add.reduceat(weights * positive, starts, axis=1)
@@ -64,7 +64,7 @@ def auroc_interval(
             wins = (up * (below + 0.5 * down)).sum(1)
             parts.append(np.divide(wins, pairs, out=np.full_like(wins, np.nan), where=pairs > 0))
     draws = np.concatenate(parts)
-    return _percentiles(value.value, draws[~np.isnan(draws)], resamples, level, len(names))
+    return percentiles(value.value, draws[~np.isnan(draws)], resamples, level, len(names))
 
 
 def _check(scores: ndarray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, _percentiles
+from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, percentiles
 
 
 def bootstrap_groups(
@@ -40,4 +40,4 @@ def bootstrap_groups(
     for i in range(resamples):
         picks = rng.integers(0, count, count)
         draws[i] = statistic(order[picks] if alone else np.concatenate([rows[pick] for pick in picks]))
-    return _percentiles(value, draws[~np.isnan(draws)], resamples, level, count)
+    return percentiles(value, draws[~np.isnan(draws)], resamples, level, count)

@@ -17,7 +17,7 @@ from numpy import ndarray
 from numpy.typing import ArrayLike
 
 from wmplan.statistics import Interval, Measure, bootstrap_mean, bootstrap_ratio
-from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, _draws, _percentiles
+from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, draw_counts, percentiles
 from wmplan.validation.evidence import Evidence
 
 NOTHING = "no scene has a value"
@@ -134,5 +134,5 @@ def resampled(of: Callable[[Float64[ndarray, "R G"]], Float64[ndarray, "R"]], gr
         return Interval(value, math.nan, math.nan, groups, NOTHING)
     if groups < 2:
         return Interval(value, math.nan, math.nan, groups, "one scene: no interval")
-    found = np.concatenate([of(counts) for counts in _draws(groups, seed, RESAMPLES)])
-    return _percentiles(value, found[~np.isnan(found)], RESAMPLES, LEVEL, groups)
+    found = np.concatenate([of(counts) for counts in draw_counts(groups, seed, RESAMPLES)])
+    return percentiles(value, found[~np.isnan(found)], RESAMPLES, LEVEL, groups)
