@@ -70,11 +70,11 @@ COMMANDS = {
             positional="run",
         ),
         Command(
-            "upload",
-            "experiments.tracking:UploadConfig",
-            "experiments.tracking:run_upload",
-            "log a finished study to an MLflow server",
-            positional="run",
+            "mlflow sync",
+            "experiments.mlflow_sync:SyncConfig",
+            "experiments.mlflow_sync:run",
+            "bring finished runs that are not in MLflow yet there: studies, ope, audits, trainings",
+            positional="folder",
         ),
         Command(
             "ope",

@@ -23,6 +23,8 @@ PACKAGES = (
 )  # fmt: skip
 """Packages whose version may change what a study writes."""
 CHECKSUM_BYTES = 32
+NOTES = frozenset({"mlflow.json", "mlflow.db"})
+"""Files in a model's folder that say where it was logged, and nothing of the model."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,11 @@ def processor() -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Digest of names and bytes of all files in a folder; empty where it is none."""
+    """Digest of names and bytes of all files in a folder but `NOTES`; empty where it is none."""
     if not folder.is_dir():
         return ""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOTES):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

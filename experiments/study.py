@@ -147,8 +147,7 @@ def _track(study: Study) -> None:
     try:
         upload(study.run, uri, study.config.experiment, page, planners, kept=study.kept)
     except ConnectionError as error:
-        where = f" tracking_uri={uri}" if uri else ""
-        say(f"MLflow: {error}; the results are kept, log them later with: wmplan upload {study.run}{where}")
+        say(f"MLflow: {error}; the results are kept, log them later with: wmplan mlflow sync {study.run}")
 
 
 def plan_scenes(study: Study) -> dict[str, str]:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.tracking import Headline, Page, experiment_of, reached, write_page
+from experiments.tracking import Headline, Page, upload
+from wmplan.models.checkpoint import read_card
 from wmplan.models.model_card import Card
 
-MOST = 1000
-"""MLflow takes so many metrics at once."""
+EXPERIMENT = "wmplan training"
 
 
-def upload_training(folder: Path, card: Card, uri: str, experiment: str) -> str:
+def upload_training(folder: Path, card: Card, uri: str, experiment: str = EXPERIMENT) -> str:
     """Id of the MLflow run of a training, after it was logged.
 
     Raises:
-        ConnectionError: the store cannot be reached or refuses; the message is one line.
+        ConnectionError: the store cannot be reached or refuses; the message is one line, and the folder notes that the
+            run is owed (`wmplan mlflow sync`).
     """
+    return upload(folder, uri, experiment, page_of(folder, card), [])
+
+
+def pages(folder: Path) -> tuple[Page, list[Page]]:
+    """The page of the training in a folder, and no others.
+
+    Raises:
+        InputError: no readable card there.
+    """
+    return page_of(folder, read_card(folder)), []
+
+
+def page_of(folder: Path, card: Card) -> Page:
+    """What a card says."""
     config = {name: str(value) for name, value in {**card.data, **card.config}.items()}
     headlines = tuple(
         item
@@ -26,20 +41,5 @@ def upload_training(folder: Path, card: Card, uri: str, experiment: str) -> str:
             Headline(f"IoU gain/{row.split}/{row.seconds:g}s", row.gain, row.gain_low, row.gain_high),
         )
     )
-    page = Page(folder.name, config, {"kind": card.kind, "preset": card.preset}, headlines)
-    return reached(lambda: _log(folder, card, uri, experiment, page))
-
-
-def _log(folder: Path, card: Card, uri: str, experiment: str, page: Page) -> str:
-    from mlflow.entities import Metric
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    run_id = write_page(client, experiment_of(client, folder, uri, experiment), page, {})
-    curve = [Metric(f"loss/{stage}", loss, 0, step) for stage, step, loss in card.curve]
-    for first in range(0, len(curve), MOST):
-        client.log_batch(run_id, metrics=curve[first : first + MOST])
-    for name in ("card.json", "MODEL_CARD.md"):
-        client.log_artifact(run_id, str(folder / name))
-    client.set_terminated(run_id)
-    return run_id
+    curve = tuple((f"loss/{stage}", step, loss) for stage, step, loss in card.curve)
+    return Page(folder.name, config, {"kind": card.kind, "preset": card.preset}, headlines, curve)

@@ -107,9 +107,9 @@ def train(config: TrainConfig) -> Path:
     card = save(out, network, card)
     if config.tracking_uri:
         try:
-            say(f"MLflow run {upload_training(out, card, config.tracking_uri, 'wmplan training')}")
+            say(f"MLflow run {upload_training(out, card, config.tracking_uri)}")
         except ConnectionError as error:
-            say(f"not in MLflow at {config.tracking_uri}: {error}")
+            say(f"not in MLflow at {config.tracking_uri}: {error}; later: wmplan mlflow sync {out}")
     return out
 
 

@@ -48,6 +48,10 @@ def run(config: AuditCommand) -> int:
         record(audit, found, words(config))
     if config.page:
         print(f"page: {write_page(audit, joined, found, decided, review, list(pictures(audit, joined, review)))}")
+    if config.mlflow:
+        from experiments.audit.mlflow_pages import track as logged
+
+        logged(audit.run, config)
     print(f"results: {results}")
     return FAILED_STATUS if joined.skipped else 0
 

@@ -11,7 +11,7 @@ from wmplan.errors import InputError
 
 IRRELEVANT = (
     "out", "cache", "workers", "memory_mib", "overwrite", "record", "page", "pictures", "weights", "resamples", "logs",
-    "model",
+    "model", "tracking_uri", "experiment", "mlflow",
 )  # fmt: skip
 """Fields that change no candidate, no term and no outcome: weights and intervals are applied afterwards. Logs and model
 count by their content."""
@@ -49,6 +49,12 @@ class AuditCommand:
     """Folder of the results; empty = runs/audit-<digest of everything that shapes pools, terms and outcomes>."""
     cache: str = "runs/cache"
     """Folder of ingested logs and compiled programs."""
+    tracking_uri: str = ""
+    """MLflow server or store; empty = SQLite file inside the results folder."""
+    experiment: str = "wmplan"
+    """MLflow experiment."""
+    mlflow: bool = True
+    """Whether the audit is logged to MLflow."""
     overwrite: bool = False
     """Delete another audit's results where `out` holds them."""
     record: bool = False

@@ -75,8 +75,8 @@ def join(run: Prepared, failed: dict[str, dict[str, str]]) -> Joined:
         raise InputError("ope: no scene is left of those that were asked for, expected one or more")
     sides = set(rows["side"])
     if lacking := sorted(set(KNOWING) & set(command.beside) - sides):
-        names = ", ".join(lacking)
-        raise InputError(f"{source}: its truth was made without {names}, expected it there, or beside without it")
+        without = ", ".join(lacking)
+        raise InputError(f"{source}: its truth was made without {without}, expected it there, or beside without it")
     truths = tuple(dict.fromkeys((road_side(command.horizon_s), road_side(LONG_S))))
     failures = [
         {"kind": step, "scene_id": scene, "policy": "", "reason": why}

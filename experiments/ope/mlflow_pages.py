@@ -18,8 +18,7 @@ def track(found: Finished, command: OpeCommand) -> None:
     try:
         upload(found.folder, command.tracking_uri, command.experiment, page, children)
     except ConnectionError as error:
-        where = f" tracking_uri={command.tracking_uri}" if command.tracking_uri else ""
-        say(f"MLflow: {error}; the results are kept, log them later with: wmplan upload {found.folder}{where}")
+        say(f"MLflow: {error}; the results are kept, log them later with: wmplan mlflow sync {found.folder}")
 
 
 def pages(run: Path) -> tuple[Page, list[Page]]:

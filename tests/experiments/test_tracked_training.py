@@ -33,5 +33,6 @@ def test_curve_and_headlines_are_what_the_card_says(tmp_path):
 
 
 def test_a_store_that_cannot_be_reached_is_one_line(tmp_path):
+    (tmp_path / "no").touch()
     with pytest.raises(ConnectionError, match=r"^[^\n]+$"):
         upload_training(tmp_path, card(), f"sqlite:///{tmp_path / 'no' / 'such' / 'folder' / 'x.db'}", "trainings")
