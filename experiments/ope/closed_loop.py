@@ -66,7 +66,7 @@ def on_road(alive: LiveScene, policies: Mapping[str, Policy] | Fleet, steps: int
     fleet = _fleet(policies, draws)
     worlds = driving.several(alive.state, len(fleet) * draws)
     moments = driving.on_road(alive.network, worlds, fleet, fleet.keys(alive.name, seed), steps)
-    return Drives(alive.name, fleet.names, draws, _executed(jax.device_get(moments), alive.state, alive.anchor))
+    return Drives(alive.name, fleet.names, draws, executed_of(jax.device_get(moments), alive.state, alive.anchor))
 
 
 def in_model(
@@ -110,7 +110,7 @@ def in_model(
         crowded += lost
         moments.append(_last_as(jax.device_get(seen), jax.device_get(driving.present(worlds))))
     whole = Moment(*(np.concatenate(parts) for parts in zip(*moments)))
-    return Drives(alive.name, fleet.names, draws, _executed(whole, first, alive.anchor), crowded)
+    return Drives(alive.name, fleet.names, draws, executed_of(whole, first, alive.anchor), crowded)
 
 
 def judged(drives: Drives, judge: Callable[[Executed, Start, float], ndarray], start: Start) -> pd.DataFrame:
@@ -149,6 +149,27 @@ def by_road(alive: LiveScene) -> Callable[[Executed, Start, float], ndarray]:
         return np.stack([outcomes.column(name) for name in COLUMNS], axis=1)
 
     return judge
+
+
+def executed_of(seen: Moment, state: State, anchor: Pose) -> Executed:
+    """Moments [S, B, ...] as executed candidates, in the scene frame."""
+    c, s = float(np.cos(anchor.yaw)), float(np.sin(anchor.yaw))
+    dx, dy = seen.x - float(anchor.x), seen.y - float(anchor.y)
+    return Executed(
+        c * dx + s * dy,
+        c * dy - s * dx,
+        c * seen.cos + s * seen.sin,
+        c * seen.sin - s * seen.cos,
+        seen.speed,
+        seen.active,
+        np.asarray(state.length),
+        np.asarray(state.width),
+        np.asarray(state.kind),
+        seen.route,
+        seen.s,
+        seen.lateral,
+        seen.red,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------ details
@@ -212,25 +233,4 @@ def _last_as(moments: Moment, shown: Moment) -> Moment:
     parts = ("x", "y", "cos", "sin", "speed", "active")
     return moments._replace(
         **{name: np.concatenate([getattr(moments, name)[:-1], getattr(shown, name)[None]]) for name in parts}
-    )
-
-
-def _executed(seen: Moment, state: State, anchor: Pose) -> Executed:
-    """Moments [S, B, ...] as executed candidates, in the scene frame."""
-    c, s = float(np.cos(anchor.yaw)), float(np.sin(anchor.yaw))
-    dx, dy = seen.x - float(anchor.x), seen.y - float(anchor.y)
-    return Executed(
-        c * dx + s * dy,
-        c * dy - s * dx,
-        c * seen.cos + s * seen.sin,
-        c * seen.sin - s * seen.cos,
-        seen.speed,
-        seen.active,
-        np.asarray(state.length),
-        np.asarray(state.width),
-        np.asarray(state.kind),
-        seen.route,
-        seen.s,
-        seen.lateral,
-        seen.red,
     )

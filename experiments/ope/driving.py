@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from experiments.ope.fleet import Fleet
+from wmplan import bicycle
 from wmplan.scene import STEP_S, Kind
 from wmplan.simulator.drivers import RANGES, Drivers
 from wmplan.simulator.ego import drive, on_routes
@@ -110,6 +111,46 @@ def known(network: Network, state: State, visible: Bool[Array, "A"]) -> State:
 def settle(network: Network, worlds: State) -> State:
     """B worlds with everybody but the egos on the route that fits best to where they are."""
     return jax.vmap(_settle, in_axes=(None, 0, None))(network, worlds, jnp.ones((), bool))
+
+
+@jax.jit
+def decide(
+    network: Network, worlds: State, fleet: Fleet, keys: Array, step: Int[Array, ""], held: Float[Array, "B 2"]
+) -> tuple[Float[Array, "B 2"], Float[Array, "B 2"]]:
+    """What the egos of B worlds do at this step of their drives, within the bicycle's bounds, and what they hold then.
+    For roads that are not the simulator's: `put` shows what came of it."""
+    observed = observe(network, worlds)
+    situation = Situation(network, worlds, observed, see(network, worlds, observed))
+    action, held = fleet.drive(situation, drawn(keys, step), step, held)
+    bound = jnp.array([[bicycle.MAX_ACCEL_MPS2, bicycle.MAX_CURVATURE_PM]])
+    return jnp.clip(action, -bound, bound), held
+
+
+@jax.jit
+def put(network: Network, worlds: State, places: Float[Array, "B A 5"], active: Bool[Array, "B A"]) -> State:
+    """B worlds a step later, with everybody, the egos too, at these places (x, y, cos, sin, speed)."""
+
+    def one(state: State, place: Array, there: Array) -> State:
+        x, y, cos, sin, speed = place.T
+        placed = on_routes(network, state.road, x[0], y[0], cos[0], sin[0])
+        route, s, lateral = follow_ego(network, state, placed)
+        first = jnp.arange(len(state.kind)) == 0
+        return state._replace(
+            steps=state.steps + 1,
+            clock=state.clock - 1,
+            route=jnp.where(first, route, state.route),
+            s=jnp.where(first, s, state.s),
+            lateral=jnp.where(first, lateral, state.lateral),
+            x=x,
+            y=y,
+            cos=cos,
+            sin=sin,
+            speed=speed,
+            active=there,
+            ego=placed,
+        )
+
+    return settle(network, jax.vmap(one)(worlds, places, active))
 
 
 def present(worlds: State) -> Moment:

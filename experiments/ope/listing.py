@@ -14,12 +14,17 @@ from wmplan.sealed import SealedFutures
 from wmplan.store import SceneStore
 from wmplan.windows import WindowConfig, cut
 
-SIMULATOR = "simulator"
+SIMULATOR, HIGHWAY = "simulator", "highway"
 
 
 def is_simulated(command: OpeCommand) -> bool:
     """Whether the logs are simulated for this run."""
-    return command.logs.startswith(SIMULATOR)
+    return command.logs.startswith((SIMULATOR, HIGHWAY))
+
+
+def is_highway(command: OpeCommand) -> bool:
+    """Whether the road is highway-env's."""
+    return command.logs.startswith(HIGHWAY)
 
 
 def items_of(command: OpeCommand, seen: frozenset[str]) -> tuple[str, ...]:
@@ -28,6 +33,10 @@ def items_of(command: OpeCommand, seen: frozenset[str]) -> tuple[str, ...]:
     Raises:
         InputError: no such source, or no log that is left.
     """
+    if is_highway(command):
+        from experiments.ope.highway import Worlds
+
+        return tuple(map(str, range(Worlds.parse(command.logs).n)))
     from wmplan.simulator.recording import LOGS_PER_MAP
     from wmplan.simulator.source import Source
 
@@ -83,6 +92,11 @@ def loaded(command: OpeCommand, listed: Listed) -> tuple[Scene, Future]:
 
 @lru_cache(maxsize=2)
 def _of_log(command: OpeCommand, item: str) -> dict[str, tuple[Scene, Future]]:
+    if is_highway(command):
+        from experiments.ope.highway import moment_of
+
+        scene, future = moment_of(command.logs, int(item))
+        return {scene.scene_id: (scene, future)}
     from wmplan.simulator.reader import log
     from wmplan.simulator.source import Source
 

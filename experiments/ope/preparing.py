@@ -27,7 +27,7 @@ from wmplan.errors import InputError
 CONFIG, SCENES, TRIALS = "config.json", "scenes.json", "trials.json"
 SHAPING = (
     "closed_loop.py", "imagining.py", "driving.py", "fleet.py", "held.py", "seen.py", "oracle.py", "replay.py",
-    "logged.py", "working.py",
+    "logged.py", "working.py", "highway.py",
 )  # fmt: skip
 """Files here whose code decides what is in a shard."""
 

@@ -31,7 +31,8 @@ class OpeCommand:
     """Names of policies; all = graded + held; graded = the simulator's, held = IDM drivers that decide as the logged
     mixture does; `module:name` = one of your own, an object or a function that makes it."""
     logs: str = "simulator:n=200,seed=7000,behaviour=mixture"
-    """Where the scenes come from: simulated logs, or the folder of a store. Logs with propensities: a store that
+    """Where the scenes come from: simulated logs; highway-env (highway:n=60,seed=0,kind=mixed), which then is the road,
+    too; or the folder of a store, whose scenes become roads. Logs with propensities: a store that
     `wmplan simulate` wrote, or simulator:n=..,seed=..,behaviour=mixture."""
     models: tuple[str, ...] = ("nano",)
     """World models that policies are driven in: shipped ones, folders that wmplan train wrote. Differences are to the
@@ -109,6 +110,8 @@ class OpeCommand:
             raise InputError(f"ope: horizon_s is {self.horizon_s}, expected a multiple of 0.5 between 0.5 and 8")
         if not 0.5 <= self.stride_s < float("inf"):
             raise InputError(f"ope: stride_s is {self.stride_s}, expected at least 0.5")
+        if self.logs.startswith("highway") and (self.road != "original" or ORACLE in self.beside):
+            raise InputError("ope: road=twin and beside=[oracle] are the simulator's, expected neither on highway-env")
         if self.split not in ("", "train", "val"):
             raise InputError(f"ope: split is {self.split!r}, expected train, val or nothing")
 

@@ -22,7 +22,7 @@ from experiments.ope import driving, shards
 from experiments.ope.closed_loop import Drives, by_road, in_model, judged, on_road
 from experiments.ope.entrants import at_the_wheel, check_shape
 from experiments.ope.fleet import Fleet
-from experiments.ope.listing import loaded
+from experiments.ope.listing import is_highway, loaded
 from experiments.ope.logged import decisions_of
 from experiments.ope.oracle import RoadAsModel
 from experiments.ope.replay import LogReplay
@@ -169,7 +169,13 @@ def _true(desk: Desk, scene: Scene, future: Future) -> None:
     alive = live(scene, future)
     road = live(scene, future, drivers=TWIN) if command.road == "twin" else alive
     long = round(LONG_S / STEP_S)
-    driven = on_road(road, desk.fleet, long, command.draws, command.seed)
+    if is_highway(command):
+        from experiments.ope.highway import on_highway
+
+        item = int(desk.settings.scene(scene.scene_id).item)
+        driven = on_highway(command.logs, item, scene, future, road, desk.fleet, long, command.seed)
+    else:
+        driven = on_road(road, desk.fleet, long, command.draws, command.seed)
     start, judge = start_of(scene), by_road(road)
     tables = [
         judged(driven.until(steps), judge, start).assign(side=road_side(steps * STEP_S), crowded=0)
