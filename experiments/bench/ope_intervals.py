@@ -112,8 +112,14 @@ def cases() -> list[Case]:
         ),
         Case("scene bootstrap, groups of four scenes", 400, 0.0, grouped),
         Case("paired scene bootstrap", 200, 0.3, paired),
-        Case("prediction-powered, 40 executed of 340", 40, 2.0, lambda rng, n, _: powered(rng, n, False)),
-        Case("prediction-powered, tuned, 40 executed of 340", 40, 2.0, lambda rng, n, _: powered(rng, n, True)),
+        Case("prediction-powered, 40 executed of 340", 40, 2.0, lambda rng, n, _: powered(rng, n, 1.0)),
+        Case("prediction-powered, tuned, 40 executed of 340", 40, 2.0, lambda rng, n, _: powered(rng, n, None)),
+        Case("prediction-powered, tuned, 20 executed of 170", 20, 2.0, lambda rng, n, _: powered(rng, n, None)),
+        Case(
+            "prediction-powered, tuned, useless imagination, 40 executed of 340", 40, 2.0,
+            lambda rng, n, _: powered(rng, n, None, 0.0),
+        ),
+        Case("prediction-powered, tuned, groups of four, 60 executed of 400", 60, 0.0, powered_groups),
         Case("Fisher, Spearman", 25, 6.0 / math.pi * math.asin(0.4), fisher),
         Case(
             "Hoeffding, negative skewed returns", 200, MEAN_RETURN,
@@ -158,11 +164,22 @@ def paired(rng: np.random.Generator, n: int, seed: int) -> Interval:
     return paired_bootstrap(hard + 0.3 + rng.normal(0.0, 1.0, n), hard + rng.normal(0.0, 1.0, n), seed)
 
 
-def powered(rng: np.random.Generator, n: int, tuned: bool) -> Interval:
-    """n executed scenes and 7.5 times as many that were only imagined, with a bias."""
+def powered(rng: np.random.Generator, n: int, weight: float | None, true: float = 0.8) -> Interval:
+    """n executed scenes and 7.5 times as many imagined ones, with a bias; `true` of each outcome is imagined."""
     world = rng.normal(2.0, 1.0, n * 17 // 2)
-    imagined = 0.8 * world - 1.5 + rng.normal(0.0, 0.4, len(world))
-    return prediction_powered(imagined[n:], imagined[:n], world[:n], tuned=tuned)
+    imagined = true * world - 1.5 + rng.normal(0.0, 0.4, len(world))
+    return prediction_powered(imagined[n:], imagined[:n], world[:n], weight=weight)
+
+
+def powered_groups(rng: np.random.Generator, n: int, _: int) -> Interval:
+    """n executed scenes by chance of 20 n / 3, in groups of four that are alike."""
+    count = n * 20 // 3 // 4 * 4
+    world = np.repeat(rng.normal(0.0, 1.0, count // 4), 4) + rng.normal(0.0, 0.5, count)
+    imagined, order = world + 1.0 + rng.normal(0.0, 0.5, count), rng.permutation(count)
+    few, many = order[:n], order[n:]
+    groups = np.array([f"g{i // 4}" for i in range(count)])
+    sides = groups[many].tolist(), groups[few].tolist()
+    return prediction_powered(imagined[many], imagined[few], world[few], weight=None, groups=sides)
 
 
 def fisher(rng: np.random.Generator, n: int, seed: int) -> Interval:

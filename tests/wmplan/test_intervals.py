@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from wmplan.statistics.bootstrap import Interval
-from wmplan.statistics.intervals import empirical_bernstein, hoeffding, prediction_powered, student_t
+from wmplan.statistics.intervals import empirical_bernstein, hoeffding, prediction_powered, student_t, tuned_weight
 
 TRIALS = 4000
 
@@ -77,14 +77,14 @@ def test_the_range_is_stated_and_kept(bound: Callable[..., Interval]) -> None:
     assert not empirical_bernstein(np.zeros(1), low=0.0, high=1.0).valid
 
 
-@pytest.mark.parametrize("tuned", [False, True])
-def test_few_executed_and_many_imagined_outcomes_cover_the_truth_whatever_the_bias(tuned: bool) -> None:
+@pytest.mark.parametrize("weight", [1.0, None])
+def test_few_executed_and_many_imagined_outcomes_cover_the_truth_whatever_the_bias(weight: float | None) -> None:
     rng = np.random.default_rng(2)
     hits, powered, alone = 0, [], []
     for _ in range(TRIALS):
         world = rng.normal(2.0, 1.0, 340)
         imagined = 0.8 * world - 1.5 + rng.normal(0.0, 0.4, 340)
-        found = prediction_powered(imagined[40:], imagined[:40], world[:40], tuned=tuned)
+        found = prediction_powered(imagined[40:], imagined[:40], world[:40], weight=weight)
         hits += found.low <= 2.0 <= found.high
         powered.append(found.high - found.low)
         only = student_t(world[:40])
@@ -98,7 +98,7 @@ def test_imagination_that_says_nothing_costs_width_unless_it_is_weighed() -> Non
     world, noise = rng.normal(0.0, 1.0, 60), rng.normal(0.0, 3.0, 560)
     alone = student_t(world)
     plain = prediction_powered(noise[60:], noise[:60], world)
-    tuned = prediction_powered(noise[60:], noise[:60], world, tuned=True)
+    tuned = prediction_powered(noise[60:], noise[:60], world, weight=None)
     assert plain.high - plain.low > 2.5 * (alone.high - alone.low)
     assert tuned.high - tuned.low < 1.05 * (alone.high - alone.low)
 
@@ -113,6 +113,51 @@ def test_prediction_powered_values_by_hand() -> None:
     exact = prediction_powered(np.full(3, 2.0), np.full(2, 2.0), np.full(2, 5.0))
     assert (exact.low, exact.high) == (5.0, 5.0)
     assert not prediction_powered(np.ones(5), np.ones(1), np.ones(1)).valid
+
+
+def test_a_perfect_imagination_is_worth_all_its_scenes_and_a_useless_one_none() -> None:
+    rng = np.random.default_rng(8)
+    true, noise = rng.normal(3.0, 2.0, 2000), rng.normal(0.0, 5.0, 2000)
+    perfect = prediction_powered(true[400:], true[:400], true[:400], weight=None)
+    everything = student_t(true)
+    assert tuned_weight(true[400:], true[:400], true[:400]) == pytest.approx(1600 / 2000, rel=0.05)
+    assert perfect.high - perfect.low == pytest.approx(everything.high - everything.low, rel=0.05)
+    assert perfect.value == pytest.approx(everything.value, abs=0.02)
+    assert tuned_weight(noise[400:], noise[:400], true[:400]) == pytest.approx(0.0, abs=0.04)
+    useless = prediction_powered(noise[400:], noise[:400], true[:400], weight=None)
+    alone = prediction_powered(noise[400:], noise[:400], true[:400], weight=0.0)
+    only = student_t(true[:400])
+    assert (alone.value, alone.low, alone.high) == pytest.approx((only.value, only.low, only.high))
+    assert useless.high - useless.low == pytest.approx(only.high - only.low, rel=0.02)
+    assert tuned_weight(np.ones(9), np.ones(3), np.arange(3.0)) == 0.0
+
+
+def test_scenes_that_share_traffic_count_as_their_groups() -> None:
+    """Every scene ten times is the interval of each once; groups of one change nothing; groups of four cover."""
+    rng = np.random.default_rng(9)
+    true = rng.normal(0.0, 1.0, 120)
+    imagined = 0.7 * true + rng.normal(0.0, 0.5, 120)
+    names = [f"g{i}" for i in range(120)]
+    parts = imagined[30:], imagined[:30], true[:30]
+    once = prediction_powered(*parts, weight=0.9)
+    alone = prediction_powered(*parts, weight=0.9, groups=(names[30:], names[:30]))
+    assert (alone.low, alone.high) == pytest.approx((once.low, once.high))
+    repeated = [np.repeat(part, 10) for part in parts]
+    groups = [name for name in names for _ in range(10)]
+    tenfold = prediction_powered(*repeated, weight=0.9, groups=(groups[300:], groups[:300]))
+    assert tenfold.high - tenfold.low == pytest.approx(once.high - once.low, rel=0.03)
+    hits = 0
+    for _ in range(TRIALS):
+        shared = np.repeat(rng.normal(0.0, 1.0, 100), 4)
+        world = shared + rng.normal(0.0, 0.5, 400)
+        seen = world + 1.0 + rng.normal(0.0, 0.5, 400)
+        order = rng.permutation(400)
+        few, many = order[:60], order[60:]
+        traffic = np.array([f"g{i // 4}" for i in range(400)])
+        sides = traffic[many].tolist(), traffic[few].tolist()
+        found = prediction_powered(seen[many], seen[few], world[few], weight=None, groups=sides)
+        hits += found.low <= 0.0 <= found.high
+    assert 0.93 <= hits / TRIALS <= 0.97
 
 
 def test_widths_fall_as_one_over_root_n() -> None:

@@ -1,6 +1,7 @@
 """Intervals for a mean besides the bootstrap: Student's t, two that hold for every bounded law, prediction-powered.
 
-All are two-sided and take independent values, one a scene. Where scenes share traffic use the bootstrap with groups.
+All are two-sided and take independent values, one a scene. Where scenes share traffic use the bootstrap with groups
+(the prediction-powered one takes groups itself).
 A range is part of how a reward is defined and has to be stated; it is never read off the sample.
 
 References:
@@ -11,9 +12,10 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.stats import t as student
 
@@ -71,15 +73,17 @@ def prediction_powered(
     imagined_executed: Float[ndarray, "S"],
     real: Float[ndarray, "S"],
     *,
-    tuned: bool = False,
+    weight: float | None = 1.0,
+    groups: tuple[Sequence[str], Sequence[str]] | None = None,
     level: float = LEVEL,
 ) -> Interval:
     """The mean real outcome, from few executed scenes (`imagined_executed` and `real`, in one order) and many that were
-    only imagined (`imagined`; none of the executed ones among them): mean_N f + mean_n(y - f).
+    only imagined (`imagined`; none of the executed ones among them): w mean_N f + mean_n(y - w f).
 
-    Holds whatever the bias of the imagination is: a bad one only makes it wide. `tuned` weighs the imagination by
-    cov(y, f) / (var(f) (1 + n/N)), estimated, so that it is about never wider than the executed scenes alone.
-    `count` is the number of executed scenes.
+    Holds whatever the bias of the imagination is: a bad one only makes it wide. `weight` is w; None = `tuned_weight`,
+    with which it is about never wider than the executed scenes alone (w = 0). `groups` names what each imagined and
+    each executed scene shares its traffic with: errors are then summed by group before they are squared, for a group
+    may have scenes of both kinds. `count` is the number of executed scenes.
 
     Raises:
         ValueError: if a value is not finite.
@@ -87,21 +91,52 @@ def prediction_powered(
     for part in (imagined, imagined_executed, real):
         _check_finite("prediction_powered", part)
     n, many = len(real), len(imagined)
-    if n < 2 or many < 2:
-        return _none(real, f"and {many} imagined ones, expected 2 or more of both")
-    weight = 1.0
-    if tuned:
-        spread = float(np.concatenate([imagined, imagined_executed]).var(ddof=1))
-        shared = float(np.cov(real, imagined_executed)[0, 1])
-        weight = shared / (spread * (1.0 + n / many)) if spread > 0.0 else 0.0
-    rest = real - weight * imagined_executed
-    value = weight * float(imagined.mean()) + float(rest.mean())
-    parts = np.array([weight**2 * float(imagined.var(ddof=1)) / many, float(rest.var(ddof=1)) / n])
+    fitted = int(weight is None)  # a weight read off the executed scenes costs one of them
+    if n < 2 + fitted or many < 2:
+        return _none(real, f"and {many} imagined ones, expected {2 + fitted} and 2 or more")
+    w = tuned_weight(imagined, imagined_executed, real) if weight is None else weight
+    rest = real - w * imagined_executed
+    value = w * float(imagined.mean()) + float(rest.mean())
+    parts = np.array([w**2 * float(imagined.var(ddof=1)) / many, float(rest.var(ddof=1 + fitted)) / n])
+    counts = np.array([many, n])
     total = float(parts.sum())
+    if groups is not None:
+        total, counts = _by_group(w * imagined, rest, groups, fitted)
+        if (counts < [2, 2 + fitted]).any():
+            return _none(real, f"of {counts[1]} groups, expected {2 + fitted} or more")
     if total == 0.0:
         return Interval(value, value, value, n)
-    freedom = total**2 / float((parts**2 / np.array([many - 1, n - 1])).sum())
+    left = counts - [1, 1 + fitted]
+    freedom = parts.sum() ** 2 / float((parts**2 / left).sum()) if parts.any() else float(left.min())
     return _around(value, _quantile(level, freedom) * math.sqrt(total), n)
+
+
+def tuned_weight(
+    imagined: Float[ndarray, "N"], imagined_executed: Float[ndarray, "S"], real: Float[ndarray, "S"]
+) -> float:
+    """cov(y, f) / (var(f) (1 + n/N)), estimated: the weight that makes `prediction_powered` shortest (PPI++). 0 where
+    imagination says nothing, N / (n + N) where it is the truth."""
+    spread = float(np.concatenate([imagined, imagined_executed]).var(ddof=1))
+    if spread == 0.0:
+        return 0.0
+    return float(np.cov(real, imagined_executed)[0, 1]) / (spread * (1.0 + len(real) / len(imagined)))
+
+
+def _by_group(
+    imagined: ndarray, rest: ndarray, groups: tuple[Sequence[str], Sequence[str]], fitted: int
+) -> tuple[float, Int[ndarray, "2"]]:
+    """The variance of the sum of both means where groups are drawn and not scenes; how many groups each side has."""
+    sides = [
+        (part - part.mean()) / math.sqrt(len(part) * (len(part) - lost))
+        for part, lost in ((imagined, 1), (rest, 1 + fitted))
+    ]
+    members = np.unique(np.concatenate([np.asarray(side) for side in groups]), return_inverse=True)[1]
+    sums = np.bincount(members, np.concatenate(sides))
+    counts = np.array([len(set(side)) for side in groups])
+    scenes = np.array([len(part) for part in (imagined, rest)])
+    # With every scene a group of its own nothing is added; with few groups what G - 1 in place of n - 1 adds.
+    few = float(((scenes - 1) / scenes * counts / np.maximum(counts - 1, 1)).max())
+    return float((sums**2).sum()) * few, counts
 
 
 def _around(value: float, half: float, count: int) -> Interval:
