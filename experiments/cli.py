@@ -167,6 +167,12 @@ COMMANDS = {
             "measure how often nominal 95 % intervals hold, on laws whose truth is known",
         ),
         Command(
+            "bench ray",
+            "experiments.bench.ray_workers:RayBench",
+            "experiments.bench.ray_workers:run",
+            "measure an OPE run on a Ray cluster with 1, 2 and 4 workers: time, equal bytes",
+        ),
+        Command(
             "bench road",
             "experiments.bench.road:RoadBench",
             "experiments.bench.road:run",

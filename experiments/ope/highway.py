@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +128,7 @@ def on_highway(
 
 def _kept(whole: Moment) -> Moment:
     """The moments with whoever is not there yet, or no longer, where they come or were last: nobody leaps."""
-    places = {name: np.array(getattr(whole, name)) for name in ("x", "y", "cos", "sin", "speed")}
+    places: dict[str, Any] = {name: np.array(getattr(whole, name)) for name in ("x", "y", "cos", "sin", "speed")}
     there = np.asarray(whole.active)
     for values in places.values():
         for step in range(len(there) - 2, -1, -1):

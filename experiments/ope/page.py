@@ -10,7 +10,7 @@ import jinja2
 from experiments.files import write_text
 from experiments.ope.plots import all_plots
 from experiments.ope.results import Finished, Row, by_estimator, rows_of
-from experiments.ope.tables import FIGURE, TRUE, both, headlines, ordered, written
+from experiments.ope.tables import FIGURE, POWERED_COLUMNS, TRUE, both, headlines, ordered, powered_rows, written
 
 PAGE = "ope.html"
 MEANINGS = {
@@ -39,6 +39,7 @@ def write_page(found: Finished) -> Path:
         about=found.manifest,
         config=found.config,
         meanings=MEANINGS,
+        powered_columns=POWERED_COLUMNS,
         headlines=headlines(found),
         sections=[
             {
@@ -47,6 +48,7 @@ def write_page(found: Finished) -> Path:
                 "policies": _policies(found, score),
                 "agreement": _agreement(found, score),
                 "differences": _differences(found, score),
+                "powered": powered_rows(found, score) if found.manifest.executed else [],
             }
             for score in found.manifest.scores
         ],

@@ -75,6 +75,7 @@ def prepare(command: OpeCommand) -> Prepared:
         (Path(command.cache).resolve() / "compiled").mkdir(parents=True, exist_ok=True)
     listed = known if known is not None else _listed(command, items, out)
     settings = Settings(command, specs, policies, listing.some(listed, command.scenes), out)
+    command.check_executed(len(settings.scenes))
     rejected = _tried(settings, out)
     kept = tuple(name for name in policies if name not in rejected)
     if not kept:

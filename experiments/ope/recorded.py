@@ -87,7 +87,7 @@ def words(command: OpeCommand) -> str:
     """The command line that says the same."""
     plain, parts = asdict(OpeCommand()), []
     for name, value in asdict(command).items():
-        if value != plain[name] and (name not in IRRELEVANT or name in ("truth", "workers", "executor")):
+        if value != plain[name] and (name not in IRRELEVANT or name in ("truth", "workers", "executor", "executed")):
             text = f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
             parts.append(f"{name}={text}")
     return " ".join(["wmplan ope", *parts])

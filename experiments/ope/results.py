@@ -17,11 +17,11 @@ from experiments.ope.joining import Joined
 from experiments.ope.preparing import Prepared, stored_config
 from wmplan.errors import InputError
 
-VALUES, ESTIMATES, AGREEMENT, DIFFERENCES, FAILURES, WEIGHTS = (
-    f"{name}.parquet" for name in ("values", "estimates", "agreement", "differences", "failures", "weights")
+VALUES, ESTIMATES, AGREEMENT, DIFFERENCES, FAILURES, WEIGHTS, POWERED = (
+    f"{name}.parquet" for name in ("values", "estimates", "agreement", "differences", "failures", "weights", "powered")
 )
 MANIFEST = "manifest.json"
-TABLES = (VALUES, ESTIMATES, AGREEMENT, DIFFERENCES, FAILURES, WEIGHTS)
+TABLES = (VALUES, ESTIMATES, AGREEMENT, DIFFERENCES, FAILURES, WEIGHTS, POWERED)
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Manifest:
     road: str
     horizon_s: float
     draws: int
+    executed: int
     failed_scenes: int
     digests: dict[str, str]
     files: dict[str, str]
@@ -107,6 +108,7 @@ class Finished:
     differences: pd.DataFrame
     failures: pd.DataFrame
     weights: pd.DataFrame
+    powered: pd.DataFrame
 
     @staticmethod
     def open(folder: str | Path) -> Finished:
@@ -134,6 +136,7 @@ def finish(run: Prepared, joined: Joined) -> Finished:
     """The figures of what was joined, in files."""
     from experiments.ope.agreeing import agreement_table, agreements
     from experiments.ope.figures import estimates, estimates_table
+    from experiments.ope.powering import powered, powered_table
 
     out, command = run.settings.out, run.settings.command
     write_table(out / VALUES, joined.values)
@@ -141,6 +144,7 @@ def finish(run: Prepared, joined: Joined) -> Finished:
     write_table(out / WEIGHTS, weights(joined.weighed))
     found, apart = agreements(run, joined)
     write_table(out / ESTIMATES, estimates_table(estimates(run, joined)))
+    write_table(out / POWERED, powered_table(powered(run, joined)))
     write_table(out / AGREEMENT, agreement_table(found))
     write_table(out / DIFFERENCES, agreement_table(apart))
     manifest = Manifest(
@@ -155,6 +159,7 @@ def finish(run: Prepared, joined: Joined) -> Finished:
         command.road,
         command.horizon_s,
         command.draws,
+        command.executed,
         len(set(joined.failures.loc[joined.failures["kind"].isin(("estimates", "truth")), "scene_id"])),
         run.digests,
         {name: sha256(out / name) for name in TABLES},

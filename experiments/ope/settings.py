@@ -18,9 +18,13 @@ ORACLE = "oracle"
 """The road itself as the world model: the ceiling, which shows what reading a policy's world from occupancy costs."""
 IRRELEVANT = (
     "out", "truth", "workers", "executor", "ray_address", "cache", "tracking_uri", "experiment", "mlflow", "page",
-    "record", "label", "results", "overwrite",
+    "executed", "record", "label", "results", "overwrite",
 )  # fmt: skip
-"""Fields that cannot change a result."""
+"""Fields that change no drive: `executed` only chooses what is done with the truth when all is joined."""
+
+
+LEAST_EXECUTED = 3
+"""Executed scenes, and scenes that are not, from which there is a prediction-powered interval."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ class OpeCommand:
     """At most so many scenes, a fixed random choice; 0 = all."""
     seed: int = 0
     """Seed of draws, noise and intervals."""
+    executed: int = 0
+    """So many scenes, drawn by seed, whose truth is given to the estimators: returns by prediction-powered inference
+    stand beside those of the executed scenes alone. 0 = none."""
     timeout_s: float = 120.0
     """Seconds that a policy of your own may take to drive a few steps on trial."""
     truth: str = ""
@@ -103,7 +110,7 @@ class OpeCommand:
                 raise InputError(f"ope: {field} is {list(names)}, expected each name once")
         if not self.policies or not self.models or not self.scores:
             raise InputError("ope: policies, models or scores is empty, expected one name or more of each")
-        for name, least in (("draws", 1), ("workers", 1), ("scenes", 0)):
+        for name, least in (("draws", 1), ("workers", 1), ("scenes", 0), ("executed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"ope: {name} is {getattr(self, name)}, expected at least {least}")
         if not 0.5 <= self.horizon_s <= 8.0 or (2.0 * self.horizon_s) % 1.0:
@@ -114,6 +121,12 @@ class OpeCommand:
             raise InputError("ope: road=twin and beside=[oracle] are the simulator's, expected neither on highway-env")
         if self.split not in ("", "train", "val"):
             raise InputError(f"ope: split is {self.split!r}, expected train, val or nothing")
+
+    def check_executed(self, scenes: int) -> None:
+        """Raises InputError where so many scenes are too few for those that are to be executed."""
+        least = LEAST_EXECUTED
+        if self.executed and not least <= self.executed <= scenes - least:
+            raise InputError(f"ope: executed is {self.executed}, expected 0 or {least} to {scenes - least} of {scenes}")
 
     def digest(self, models: dict[str, str], data: str, code: str) -> str:
         """Names what is estimated: the fields that matter, digests of models, data and code."""

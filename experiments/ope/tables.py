@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
@@ -35,6 +36,8 @@ def show(found: Finished, seconds: float) -> None:
         others = [written(row["value", name], math.nan, math.nan) for name in shown[1:]]
         table.add_row(str(policy), true, first, *others)
     console.print(table)
+    if about.executed:
+        console.print(_powered(found))
     for truth in about.truths:
         console.print(_agreement(found, truth))
     for estimator, words in headlines(found):
@@ -47,6 +50,35 @@ def show(found: Finished, seconds: float) -> None:
     for kind, scene, policy, reason in found.failures.itertuples(index=False):
         console.print(f"{kind}: {policy or scene}: {reason}", highlight=False, soft_wrap=True)
     console.print(f"{seconds:.0f} s in all; results: {found.folder}", highlight=False, soft_wrap=True)
+
+
+def powered_rows(found: Finished, score: str) -> list[tuple[str, ...]]:
+    """Policy, truth of the scenes that were not executed, executed scenes alone, with the first estimator's
+    imagination of all, its weight, share of the width; best policy first."""
+    rows = found.powered
+    mine = rows[(rows["score"] == score) & (rows["estimator"] == found.manifest.estimators[0])]
+    mine = mine.sort_values("value", ascending=False, kind="stable")
+    parts = (("rest_true", "rest_true_low", "rest_true_high"), ("alone", "alone_low", "alone_high"), FIGURE)
+    cells = [[written(*figures) for figures in mine[list(part)].to_numpy(np.float64)] for part in parts]
+    cells += [[written(figure, math.nan, math.nan) for figure in mine[name]] for name in ("weight", "width_share")]
+    return [(str(policy), *row) for policy, *row in zip(mine["policy"], *cells)]
+
+
+POWERED_COLUMNS = ("policy", "truth of the others", "executed alone", "powered", "weight", "share of the width")
+
+
+def _powered(found: Finished) -> Table:
+    about = found.manifest
+    title = (
+        f"{about.scores[0]} of {about.executed} executed scenes, alone and with what {about.estimators[0]} imagines of "
+        f"all {about.scenes} (prediction-powered)"
+    )
+    table = Table(title=title, title_justify="left")
+    for name in POWERED_COLUMNS:
+        table.add_column(name, justify="left" if name == "policy" else "right", no_wrap=True)
+    for row in powered_rows(found, about.scores[0]):
+        table.add_row(*row)
+    return table
 
 
 def ordered(found: Finished, score: str) -> pd.DataFrame:
