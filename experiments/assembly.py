@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from experiments.study import StudyConfig
     from rollout_cache import NoCache, TermsCache
     from wmplan.models.model_card import Card
+    from wmplan.models.precision import Precision
 
 Planner = Optimizer | Policy
 
@@ -46,7 +47,7 @@ def model_spec(name: str) -> str:
     raise InputError(f"model: {name!r} is not known, expected one of {known} or a folder that wmplan train wrote")
 
 
-def build_model(spec: str, horizon_s: float) -> WorldModel:
+def build_model(spec: str, horizon_s: float, precision: Precision = "float32") -> WorldModel:
     """The world model, able to imagine this far.
 
     Raises:
@@ -55,7 +56,7 @@ def build_model(spec: str, horizon_s: float) -> WorldModel:
     from wmplan.models import load_model
 
     steps = round(horizon_s / IMAGINED_STEP_S)
-    model = load_model(spec, horizon=steps)
+    model = load_model(spec, horizon=steps, precision=precision)
     if model.horizon < steps:
         raise InputError(
             f"model {spec}: imagines {model.horizon * IMAGINED_STEP_S:g} s, horizon_s={horizon_s:g} was asked for"

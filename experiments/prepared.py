@@ -135,7 +135,7 @@ def resolve(config: StudyConfig, kept: Kept) -> Resolved:
 
     assembly.check_planners(config)
     spec = assembly.model_spec(config.model)
-    model = assembly.build_model(spec, config.horizon_s)
+    model = assembly.build_model(spec, config.horizon_s, config.precision)
     rows_within(config.memory_mib * 2**20, model, config.samples)
     composite = assembly.build_composite(spec, config.horizon_s, config.weights, config.risk)
     kept.write(key, json.dumps([spec, model.digest, composite.digest, composite.columns]).encode())

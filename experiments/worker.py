@@ -100,7 +100,7 @@ def open_scorer(study: Study) -> Scorer:
     config = study.config
     # The study says it, once, and not every process.
     logging.getLogger("rollout_cache").setLevel(logging.ERROR)
-    model = assembly.build_model(study.model, config.horizon_s)
+    model = assembly.build_model(study.model, config.horizon_s, config.precision)
     composite = assembly.build_composite(study.model, config.horizon_s, config.weights, config.risk)
     cache = assembly.terms_cache(study.cache, round(config.cache_gib * 2**30))
     memory = config.memory_mib * 2**20

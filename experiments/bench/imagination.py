@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,8 @@ class ImaginationBench:
 
     model: str = "nano"
     """World model, as for `wmplan study`."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """As for `wmplan study`."""
     threads: int = 2
     """Passes that run at once."""
     repeats: int = 9
@@ -60,16 +63,20 @@ def run(config: ImaginationBench) -> int:
     from experiments.bench.matrix_share import matrix_share
     from experiments.scoring import Scorer
     from rollout_cache import NoCache
+    from wmplan.models.precision import resolved
     from wmplan.randomness import NoiseBank
     from wmplan.raster import rasterize
 
-    rows = Rows(4, "wmplan bench imagination", config.results)
+    precision = resolved(config.precision)
+    command = "wmplan bench imagination" + (f" precision={precision}" if precision != "float32" else "")
+    rows = Rows(4, command, config.results)
     spec = model_spec(config.model)
-    model = build_model(spec, HORIZON_S)
+    model = build_model(spec, HORIZON_S, precision)
     composite = Composite((TaskCritic(TaskConfig(horizon=model.horizon)),), CostWeights())
     with tempfile.TemporaryDirectory() as folder:
         scene = simulated_scenes(Path(folder), 4)[1]
     raster, name = rasterize(scene, model.grid), config.model
+    name += "" if precision == "float32" else f" in {precision}"
     context, many, few = model.encode(raster), candidates(raster.start.speed, 32), candidates(raster.start.speed, 20)
     scorer = Scorer(model, composite, NoCache(), 0, 1, 2**30, False)
 

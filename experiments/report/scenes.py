@@ -51,7 +51,7 @@ class ScenePictures:
     def __init__(self, study: FinishedStudy, store: Path, model: str) -> None:
         self.study, self.config = study, study.about["config"]
         self.store, self.sealed = SceneStore.open(store), SealedFutures.open(store)
-        self.model: WorldModel = assembly.build_model(model, self.config["horizon_s"])
+        self.model: WorldModel = assembly.build_model(model, self.config["horizon_s"], self.config["precision"])
 
     def section(self, scene_id: str, place: int) -> Section:
         """The section of one scene; the first `EXECUTED` places show it executed too, place 0 as a film."""

@@ -11,6 +11,7 @@ import torch
 
 from wmplan import threads
 from wmplan.models.ar import LEAST_ROWS, Autoregressive, passes_of
+from wmplan.models.precision import has_bfloat16, lowered
 from wmplan.models.presets import preset_of
 from wmplan.models.rollout import Network
 from wmplan.plans import Plans
@@ -35,14 +36,17 @@ def one_at_a_time() -> Iterator[None]:
     threads.work_side_by_side(1)
 
 
-@pytest.fixture(scope="module")
-def model() -> Autoregressive:
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def model(request: pytest.FixtureRequest) -> Autoregressive:
     """A small world model with random weights everywhere, so that every part of it moves something."""
+    if request.param == "bfloat16" and not has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
     torch.manual_seed(4)
     network = Network(preset_of("nano"))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
+    lowered(network, request.param)
     return Autoregressive(network, "random", horizon=3)
 
 

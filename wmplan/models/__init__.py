@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from wmplan.contracts import GRIDS, Grid, WorldModel
 from wmplan.errors import InputError
 from wmplan.models.baselines import ConstantVelocity, Persistence
+
+if TYPE_CHECKING:
+    from wmplan.models.precision import Precision
 
 MODELS: dict[str, Callable[[Grid, int], WorldModel]] = {
     "persistence": Persistence,
@@ -31,11 +34,13 @@ def members_of(spec: str | Path) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.removeprefix(ENSEMBLE).split(",")) if text.startswith(ENSEMBLE) else ()
 
 
-def load_model(spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6) -> WorldModel:
+def load_model(
+    spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6, precision: Precision = "float32"
+) -> WorldModel:
     """The model called `spec`, or the learned one in the checkpoint folder `spec`, or the ensemble of those it lists.
 
     `grid` and `horizon` shape the baselines; a checkpoint brings its own, and its grid to the baselines that are in an
-    ensemble with it.
+    ensemble with it. `precision` is that of learned models (`wmplan.models.precision`).
 
     Raises:
         InputError: if `spec` is neither a registered name nor a folder with a readable checkpoint, nor an ensemble of
@@ -44,7 +49,7 @@ def load_model(spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6) -
     if listed := members_of(spec):
         from wmplan.models.ensemble import Ensemble
 
-        learned = {name: load_model(name) for name in listed if name not in MODELS}
+        learned = {name: load_model(name, precision=precision) for name in listed if name not in MODELS}
         shared = next((model.grid for model in learned.values()), grid)
         members = [learned[name] if name in learned else MODELS[name](shared, horizon) for name in listed]
         return cast(WorldModel, Ensemble(members))
@@ -54,7 +59,9 @@ def load_model(spec: str | Path, grid: Grid = GRIDS["nano"], horizon: int = 6) -
         raise InputError(f"model {spec}: not found, expected one of {', '.join(sorted(MODELS))} or a checkpoint folder")
     from wmplan.models.checkpoint import load  # brings the learned model, which imports this package
 
-    return cast(WorldModel, load(Path(spec)))  # its attributes are read-only, which a Protocol's plain ones forbid
+    return cast(
+        WorldModel, load(Path(spec), precision)
+    )  # its attributes are read-only, which a Protocol's plain ones forbid
 
 
 __all__ = ["ENSEMBLE", "MODELS", "ConstantVelocity", "Persistence", "load_model", "members_of"]

@@ -19,6 +19,7 @@ from wmplan.contracts import WorldModel
 from wmplan.errors import InputError
 from wmplan.models.families import family_of
 from wmplan.models.model_card import Card
+from wmplan.models.precision import Precision, lowered, resolved
 from wmplan.models.presets import preset_of
 
 WEIGHTS, CARD, PAGE = "model.safetensors", "card.json", "MODEL_CARD.md"
@@ -49,12 +50,13 @@ def read_card(folder: Path) -> Card:
     return Card.from_json(_text(path), str(path))
 
 
-def load(folder: Path) -> WorldModel:
-    """The world model of a checkpoint folder.
+def load(folder: Path, precision: Precision = "float32") -> WorldModel:
+    """The world model of a checkpoint folder. Its digest tells precisions apart.
 
     Raises:
-        InputError: if a file is missing or damaged, or belongs to another model.
+        InputError: if a file is missing or damaged, or belongs to another model, or the processor lacks the precision.
     """
+    precision = resolved(precision)
     card = read_card(folder)
     preset, path = preset_of(card.preset), folder / WEIGHTS
     if not path.is_file():
@@ -75,8 +77,9 @@ def load(folder: Path) -> WorldModel:
         )
     network.load_state_dict(tensors)
     identity = f"{card.kind}/{IMAGINATION_VERSION}/{card.weights_sha256}/{card.horizon}/{preset}"
+    identity += "" if precision == "float32" else f"/{precision}"
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    return family_of(card.kind).model(network, digest, card.horizon)
+    return family_of(card.kind).model(lowered(network, precision), digest, card.horizon)
 
 
 def _empty(card: Card) -> nn.Module:

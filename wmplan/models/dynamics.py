@@ -42,7 +42,10 @@ class Fourier(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each scaled, shifted and gated by the condition; the identity at the start."""
+    """Attention and feed-forward, each scaled, shifted and gated by the condition; the identity at the start.
+
+    Computes in the precision of its weights, whatever that of the tokens, which they keep.
+    """
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
@@ -52,19 +55,21 @@ class Block(nn.Module):
         self.norm_mlp = nn.LayerNorm(width, elementwise_affine=False)
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, preset.mlp), nn.ReLU(), nn.Linear(preset.mlp, width))
+        self.mlp = nn.Sequential(nn.Linear(width, preset.mlp), nn.ReLU(inplace=True), nn.Linear(preset.mlp, width))
         self.modulate = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
 
     def forward(self, tokens: Float[Tensor, "B S D"], condition: Float[Tensor, "R D"]) -> Float[Tensor, "B S D"]:
+        given, own = tokens.dtype, self.qkv.weight.dtype
+        tokens, condition = tokens.to(own), condition.to(own)
         changes = self.modulate(condition)[: len(tokens), None]
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = changes.chunk(6, dim=-1)
         # One pass over the tokens for each multiply-add.
         asked = torch.addcmul(shift_a, self.norm_attention(tokens), 1.0 + scale_a)
         tokens = torch.addcmul(tokens, gate_a, self._attend(asked))
         asked = torch.addcmul(shift_m, self.norm_mlp(tokens), 1.0 + scale_m)
-        return torch.addcmul(tokens, gate_m, self.mlp(asked))
+        return torch.addcmul(tokens, gate_m, self.mlp(asked)).to(given)
 
     def _attend(self, x: Tensor) -> Tensor:
         b, s, d = x.shape

@@ -82,8 +82,13 @@ class Gathering:
         candidate, sample = np.nonzero((wanted >= rollouts.start) & (wanted < rollouts.stop))
         rows = torch.from_numpy(self.finite[candidate] * samples + sample)
         source = torch.from_numpy(wanted[candidate, sample] - rollouts.start)
+        # Where nothing is shared, a pass is a slice of the rows: copied once, not gathered first.
+        straight = len(rows) == len(rollouts) and int(rows[-1] - rows[0]) == len(rows) - 1
         for part, frame in zip((self.occupancy, self.velocity, self.latents), frames, strict=True):
-            part.flatten(0, 1)[rows, t] = frame[source]
+            if straight:
+                part.flatten(0, 1)[rows[0] : rows[0] + len(rows), t] = frame[: len(rows)]
+            else:
+                part.flatten(0, 1)[rows, t] = frame[source]
 
     def imagined(self, grid: Grid) -> Imagined:
         """What was gathered, and how many steps of rollouts it took."""

@@ -8,7 +8,7 @@ places are measured along it afterwards.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from wmplan.contracts import Grid
@@ -55,17 +55,19 @@ def along_paths(
     """Where one place each (M = N), or one place for all (M = 1), is on the paths: metres along, metres to the left,
     its squared distance across, and the path's direction there. Before the first corner and beyond the last the path
     goes straight on."""
-    apart = place[:, :, None] - paths
-    nearest = apart.square().sum(-1).argmin(-1)
-    steps = paths[:, :, 1:] - paths[:, :, :-1]
-    last = steps.shape[2] - 1
-    # The direction at a corner: the mean of the steps that meet there.
-    before, after = (
-        steps.gather(2, at.clamp(0, last)[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
-        for at in (nearest - 1, nearest)
-    )
-    along = 0.5 * (before + after) / PATH_STEP_M
-    from_corner = apart.gather(2, nearest[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
+    # x and y apart: sums over an axis of two are slow.
+    squared = [(at[..., None] - of).square() for at, of in zip(place.unbind(-1), paths.unbind(-1), strict=True)]
+    nearest = (squared[0] + squared[1]).argmin(-1)
+    last = paths.shape[2] - 1
+
+    def corner(number: Int[Tensor, "B N"]) -> Float[Tensor, "B N 2"]:
+        return paths.gather(2, number.clamp(0, last)[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
+
+    here, before, after = (corner(nearest + by) for by in (0, -1, 1))
+    # The direction at a corner: the mean of the steps that meet there; only one does at the ends.
+    meeting = torch.where((nearest == 0) | (nearest == last), 1.0, 2.0)
+    along = ((here - before) + (after - here)) / (PATH_STEP_M * meeting[..., None])
+    from_corner = place - here
     ax, ay = along.unbind(-1)
     x, y = from_corner.unbind(-1)
     further, left = ax * x + ay * y, ax * y - ay * x

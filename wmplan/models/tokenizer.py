@@ -179,12 +179,15 @@ class Decoder(nn.Module):
             nn.Conv2d(2 * width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, width, 1), nn.GELU()
         )
         self.steer = nn.Sequential(
-            nn.Linear(width + PARTICLE_FEATURES, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+            nn.Linear(width + PARTICLE_FEATURES, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=True),
         )
         self.steer_out = nn.Linear(hidden, 5)
         self.appear = nn.Linear(width, 2 * preset.patch**2)
         # On blocks of 2 x 2 cells: half the memory traffic of a convolution on cells, twice its reach.
-        self.sharpen = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU())
+        self.sharpen = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(inplace=True))
         self.sharpen_out = nn.Conv2d(24, 8, 1)
         for layer in (self.steer_out, self.appear, self.sharpen_out):
             for parameter in layer.parameters():
@@ -221,7 +224,7 @@ class Decoder(nn.Module):
         sharper = self.sharpen_out(self.sharpen[1:](blocks))
         # What stands still is exact already, and its soft edges lie near the threshold: leave them alone.
         moving = speed / (speed + 1.0 / SPEED_SCALE)
-        sharper = self.gains[1] * moving * F.pixel_shuffle(sharper, 2)
+        sharper = self.gains[1] * moving * _cells(sharper)
         residual = sharper + self.gains[2] * (1.0 - occupancy).square().square() * self._unpatch(field)
         logits = base + RESIDUAL_SCALE * residual
         # Written as a change, so that a zero residual leaves the anchor's occupancy untouched to the bit.
@@ -292,6 +295,13 @@ class Tokenizer(nn.Module):
 def _length(vector: Tensor, dim: int) -> Tensor:
     """Euclidean length with a finite gradient at zero; `Tensor.norm` is many times slower along a short axis."""
     return vector.square().sum(dim, keepdim=True).add(1e-8).sqrt()
+
+
+def _cells(blocks: Float[Tensor, "B C4 H2 W2"]) -> Float[Tensor, "B C H W"]:
+    """`F.pixel_shuffle` by 2 of what lies channels last, in half of its time."""
+    b, c, h, w = blocks.shape
+    split = blocks.permute(0, 2, 3, 1).reshape(b, h, w, c // 4, 2, 2)
+    return split.permute(0, 3, 1, 4, 2, 5).reshape(b, c // 4, 2 * h, 2 * w)
 
 
 def _turned(vector: Tensor, along: Tensor) -> Tensor:
