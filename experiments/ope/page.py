@@ -44,7 +44,7 @@ def write_page(found: Finished) -> Path:
         sections=[
             {
                 "score": score,
-                "plots": all_plots(found, score) if score == found.manifest.scores[0] else all_plots(found, score)[:2],
+                "plots": all_plots(found, score, overlap=score == found.manifest.scores[0]),
                 "policies": _policies(found, score),
                 "agreement": _agreement(found, score),
                 "differences": _differences(found, score),

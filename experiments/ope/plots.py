@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from numpy import ndarray
 
 from experiments.ope.joining import OPEN
 from experiments.ope.results import Finished
@@ -15,39 +19,66 @@ from wmplan.scene import STEP_S
 from wmplan.simulator.policies.mixture import HOLD_STEPS
 
 COLUMNS = 4
+ALONE, REST = ("alone", "alone_low", "alone_high"), ("rest_true", "rest_true_low", "rest_true_high")
 
 
-def all_plots(found: Finished, score: str) -> list[Plot]:
-    """Every plot of a score that the run allows."""
-    plots = [policies_plot(found, score), scatter_plot(found, score), overlap_plot(found)]
-    return [plot for plot in plots if plot is not None]
+Drawn = tuple[Figure, ndarray]
+"""A figure and its axes [rows, columns]."""
 
 
-def policies_plot(found: Finished, score: str) -> Plot | None:
+def all_plots(found: Finished, score: str, overlap: bool = True) -> list[Plot]:
+    """Every plot of a score that the run allows, with what it shows; `overlap` is the same for all scores."""
+    seconds, name = found.manifest.horizon_s, found.manifest.estimators[0]
+    drawn = [
+        (
+            draw_policies(found, score),
+            f"What {name} says of each policy, and what it is truly worth on the road over {seconds:g} s. Overlapping "
+            "intervals do not say which of two policies is better.",
+        ),
+        (
+            draw_scatter(found, score),
+            "Each point is a policy, with 95 % intervals over groups of scenes. On the line the estimate is the truth; "
+            "an order needs no more than points that rise.",
+        ),
+        (
+            draw_powered(found, score),
+            f"Returns from {found.manifest.executed} executed scenes alone, and with what {name} imagines of all: the "
+            "shorter the second interval, the more the imagination is worth.",
+        ),
+        (
+            draw_overlap(found) if overlap else None,
+            "How far the logs speak for policies with densities. Beyond the dashed lines estimates by weights are "
+            "refused.",
+        ),
+    ]
+    return [Plot(png(one[0]), caption) for one, caption in drawn if one is not None]
+
+
+def draw_policies(found: Finished, score: str) -> Drawn | None:
     """Each policy's estimate by the first estimator, and its truth, both with intervals, best estimate first."""
-    name = found.manifest.estimators[0]
-    rows = _of(found, score, name).sort_values("value", kind="stable")
+    rows = _of(found, score, found.manifest.estimators[0]).sort_values("value", kind="stable")
     if rows.empty:
         return None
-    fig, axes = figure(7.2, 1.0 + 0.27 * len(rows))
-    ax, places = axes[0, 0], np.arange(len(rows))
-    for shift, parts, colour, label in ((0.14, FIGURE, EGO_COLOUR, name), (-0.14, TRUE, REAL_COLOUR, "truth")):
-        value, low, high = (rows[part].to_numpy(np.float64) for part in parts)
-        low, high = np.where(np.isnan(low), value, low), np.where(np.isnan(high), value, high)
-        ax.hlines(places + shift, low, high, color=colour, lw=1.6)
-        ax.plot(value, places + shift, "o", ms=4, color=colour, label=label)
-    ax.set(yticks=places, xlabel=f"{score}, 95 % intervals over groups of scenes", ylim=(-0.7, len(rows) - 0.3))
-    ax.set_yticklabels(rows["policy"].tolist(), fontsize=8)
-    ax.grid(axis="x", color="#e6eaef")
-    ax.legend(fontsize=8, frameon=False, loc="lower right")
-    return Plot(
-        png(fig),
-        f"What {name} says of each policy, and what it is truly worth on the road over "
-        f"{found.manifest.horizon_s:g} s. Overlapping intervals do not say which of two policies is better.",
+    sides = ((FIGURE, EGO_COLOUR, found.manifest.estimators[0]), (TRUE, REAL_COLOUR, "truth"))
+    return _ladder(rows, sides, f"{score}, 95 % intervals over groups of scenes")
+
+
+def draw_powered(found: Finished, score: str) -> Drawn | None:
+    """Each policy's return by executed scenes alone, by these and the first estimator, and by the truth of the rest."""
+    rows = found.powered
+    rows = rows[(rows["score"] == score) & (rows["estimator"] == found.manifest.estimators[0])]
+    if rows.empty:
+        return None
+    sides = (
+        (FIGURE, EGO_COLOUR, f"executed and {found.manifest.estimators[0]}"),
+        (ALONE, "#9aa3ad", "executed alone"),
+        (REST, REAL_COLOUR, "truth of the other scenes"),
     )
+    title = f"{score}, {found.manifest.executed} executed scenes, 95 % intervals"
+    return _ladder(rows.sort_values("value", kind="stable"), sides, title)
 
 
-def scatter_plot(found: Finished, score: str) -> Plot | None:
+def draw_scatter(found: Finished, score: str) -> Drawn | None:
     """Estimates against the truth, a panel an estimator, a point a policy."""
     names = [name for name in found.manifest.estimators if np.isfinite(_of(found, score, name)["value"]).any()]
     if not names:
@@ -68,14 +99,10 @@ def scatter_plot(found: Finished, score: str) -> Plot | None:
             ax.plot(reach, reach, color="#c8d0da", lw=1, zorder=0)
         ax.set_title(f"{name}\n{_rank(found, score, name)}", fontsize=9)
         ax.set(xlabel="true " + score, ylabel="minus metres from the log" if name == OPEN else "estimate")
-    return Plot(
-        png(fig),
-        "Each point is a policy, with 95 % intervals over groups of scenes. On the line the estimate is the truth; "
-        "an order needs no more than points that rise.",
-    )
+    return fig, axes
 
 
-def overlap_plot(found: Finished) -> Plot | None:
+def draw_overlap(found: Finished) -> Drawn | None:
     """Effective sample size and largest weight by decision, for policies with densities."""
     if found.weights.empty:
         return None
@@ -92,10 +119,23 @@ def overlap_plot(found: Finished) -> Plot | None:
     axes[0, 0].set(xlabel="seconds after t0", ylabel=f"effective sample size of {drives} drives", yscale="log")
     axes[0, 1].set(xlabel="seconds after t0", ylabel="largest share of all weight", ylim=(0, 1.02))
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
-    return Plot(
-        png(fig),
-        "How far the logs speak for policies with densities. Beyond the dashed lines estimates by weights are refused.",
-    )
+    return fig, axes
+
+
+def _ladder(rows: pd.DataFrame, sides: Sequence[tuple[Sequence[str], str, str]], title: str) -> Drawn:
+    """A line a policy; each side has columns of value, low and high, a colour and a name."""
+    fig, axes = figure(7.2, 1.0 + 0.27 * len(rows))
+    ax, places = axes[0, 0], np.arange(len(rows))
+    for (parts, colour, label), shift in zip(sides, np.linspace(0.14, -0.14, len(sides)) * len(sides) / 2.0):
+        value, low, high = (rows[part].to_numpy(np.float64) for part in parts)
+        low, high = np.where(np.isnan(low), value, low), np.where(np.isnan(high), value, high)
+        ax.hlines(places + shift, low, high, color=colour, lw=1.6)
+        ax.plot(value, places + shift, "o", ms=4, color=colour, label=label)
+    ax.set(yticks=places, xlabel=title, ylim=(-0.7, len(rows) - 0.3))
+    ax.set_yticklabels(rows["policy"].tolist(), fontsize=8)
+    ax.grid(axis="x", color="#e6eaef")
+    ax.legend(fontsize=8, frameon=False, loc="lower right")
+    return fig, axes
 
 
 def _of(found: Finished, score: str, estimator: str) -> pd.DataFrame:
