@@ -71,12 +71,13 @@ def build_composite(spec: str, horizon_s: float, weights: CostWeights, risk: Ris
     Raises:
         InputError: a checkpoint without its fitted critics, or with damaged ones.
     """
-    from critics import Composite, TaskConfig, TaskCritic, VistaCritic, default_critics
+    from critics import Composite, TaskConfig, TaskCritic, VistaConfig, VistaCritic, default_critics
     from wmplan.models import MODELS, members_of
 
     task = TaskConfig(horizon=round(horizon_s / IMAGINED_STEP_S), risk=risk)
-    if spec in MODELS or members_of(spec):
-        return Composite([TaskCritic(task), VistaCritic()], weights)
+    members = members_of(spec)
+    if spec in MODELS or members:
+        return Composite([TaskCritic(task), VistaCritic(VistaConfig(members=max(len(members), 1)))], weights)
     return default_critics(Path(spec), weights, task)
 
 

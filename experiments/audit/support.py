@@ -30,6 +30,8 @@ ESTIMATORS = {
     "neighbours": ("neighbours_s", 1.0),
     "vista_log_reward": ("vista_log_reward", -1.0),
     "vista_swept": ("vista_swept", -1.0),
+    "vista_epistemic": ("vista_epistemic", -1.0),
+    "vista_aleatoric": ("vista_aleatoric", -1.0),
     "probe": ("probe_error", 1.0),
 }
 """What could know, by name: its column, and the sign with which more of it is more doubt."""
@@ -37,7 +39,8 @@ ALPHAS = (0.01, 0.05, 0.1, 0.2)
 CONFOUNDERS = ("end_speed_mps", "length_m", "curvature_pm")
 ROUNDING = 1e-3
 """Errors of a score in [0, 1] that say nothing."""
-VISTA = ("vista_reward", "vista_swept")
+VISTA = ("vista_reward", "vista_swept", "vista_epistemic", "vista_aleatoric")
+"""Its variants; the logarithm has the ranks of the reward, the last two are of an ensemble's members."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +198,14 @@ def refusals(joined: Joined) -> list[Refusals]:
 
 
 def confounds(joined: Joined, seed: int, resamples: int) -> list[Confound]:
-    """Vista's variants."""
+    """Vista's variants, as far as the model has them."""
     rows, draw, groups = joined.rows, fold_in(seed, "bootstrap"), list(joined.groups)
 
     def mean(values: list[float]) -> Interval:
         return bootstrap_mean(np.array(values), draw, groups=groups, resamples=resamples)
 
     found = []
-    for name in VISTA:
+    for name in (name for name in VISTA if name in rows):
         value, real = rows[name].to_numpy(np.float64), rows["real_pdms"].to_numpy(np.float64)
         given = rows[list(CONFOUNDERS)].to_numpy(np.float64)
         kept = [m[np.isfinite(value[m])] for m in scenes_of(rows)]

@@ -58,6 +58,8 @@ GLOSSARY = {
     "lateral_cost": "mean of (distance to the route / 1.75 m) squared, at most 4",
     "vista_reward": "Vista's reward exp(-mean variance over imagined samples)",
     "vista_log_reward": "its logarithm, which does not saturate",
+    "vista_epistemic": "minus the variance of an ensemble's members' means: what they do not agree on",
+    "vista_aleatoric": "minus the mean variance within an ensemble's members",
     "vista_swept": "minus the variance of occupancy within 4 m of where the ego drives",
     "probe_accel": "mean acceleration that the probe reads off the others' imagined response, m/s2",
     "probe_error": "inverse-control probe: commanded minus recovered mean acceleration, magnitude, m/s2",

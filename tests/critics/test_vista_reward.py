@@ -68,3 +68,32 @@ def test_non_finite_latents_stay_in_their_row(toy, bad):
     whole, hurt = terms(toy, imagined), terms(toy, dataclasses.replace(imagined, latents=latents))
     assert not np.isfinite(hurt.values[1, 1])
     assert hurt.values[[0, 2]].tobytes() == whole.values[[0, 2]].tobytes()
+
+
+@pytest.mark.parametrize(("members", "samples"), [(2, 4), (3, 6), (3, 4), (2, 2)])
+def test_the_parts_of_an_ensemble_add_up_and_are_those_of_the_law_of_total_variance(toy, members, samples):
+    from wmplan.models.ensemble import split_variance
+
+    rng = np.random.default_rng(3)
+    latents = torch.from_numpy(rng.normal(size=(2, samples, 6, 50)).astype(np.float32))
+    latents[1] += torch.arange(samples)[:, None, None] % members  # members of the second candidate do not agree
+    imagined = dataclasses.replace(toy.boxes(2, [], samples=samples), latents=latents)
+    out = terms(toy, imagined, VistaCritic(VistaConfig(members=members)))
+    assert out.columns == (*VistaCritic.columns, "vista_epistemic", "vista_aleatoric")
+    parts = out.column("vista_epistemic") + out.column("vista_aleatoric")
+    np.testing.assert_allclose(parts, out.column("vista_log_reward"), rtol=1e-5)
+    if samples % members == 0:
+        split = split_variance(latents, members)
+        np.testing.assert_allclose(out.column("vista_epistemic"), -split.epistemic, rtol=1e-5)
+        np.testing.assert_allclose(out.column("vista_aleatoric"), -split.aleatoric, rtol=1e-5, atol=1e-9)
+    assert out.column("vista_epistemic")[1] < out.column("vista_epistemic")[0]
+    if samples == members:
+        assert (out.column("vista_aleatoric") == 0.0).all()
+
+
+def test_one_model_has_no_parts_and_its_digest_does_not_know_of_members(toy):
+    assert VistaCritic(VistaConfig(members=1)).digest == VistaCritic().digest
+    assert VistaCritic(VistaConfig(members=2)).digest != VistaCritic().digest
+    assert VistaCritic().columns == VistaCritic.columns == ("vista_reward", "vista_log_reward", "vista_swept")
+    with pytest.raises(ValueError, match="members is 0, expected 1 or more"):
+        VistaConfig(members=0)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import inspect
 
 import critics
-from critics import InverseControlProbe, SupportDensity, SupportNeighbours, TaskConfig, TaskCritic, VistaCritic
+from critics import (
+    InverseControlProbe,
+    SupportDensity,
+    SupportNeighbours,
+    TaskConfig,
+    TaskCritic,
+    VistaConfig,
+    VistaCritic,
+)
 from experiments.ledger import schema
 from experiments.report.tables import GLOSSARY, LONGEST_HORIZON, glossary
 
 TERMS = (
     *TaskCritic(TaskConfig(horizon=LONGEST_HORIZON)).columns,
-    *VistaCritic.columns,
+    *VistaCritic(VistaConfig(members=2)).columns,
     *InverseControlProbe.columns,
     *SupportDensity.columns,
     *SupportNeighbours.columns,
