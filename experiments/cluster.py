@@ -100,6 +100,7 @@ def _cluster(workers: int, address: str) -> Iterator[Any]:
     """Ray, connected."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # its workers yield to everybody else (15) unless told otherwise
     try:
         import ray
     except ModuleNotFoundError as error:
