@@ -18,7 +18,7 @@ from experiments.ope.weighing import METHODS
 from wmplan.ope.sums import Sums
 from wmplan.statistics import kendall_tau_b, mmrv, pearson, regret_at_k, spearman
 from wmplan.statistics.bootstrap import LEVEL, RESAMPLES, Interval, percentiles
-from wmplan.statistics.policies import Agreed, Metric, in_words
+from wmplan.statistics.policies import Agreed, Metric, in_words, of_enough
 
 METRICS: dict[str, Metric] = {
     "spearman": spearman,
@@ -98,7 +98,7 @@ class Measured:
             nothing = Interval(np.nan, np.nan, np.nan, policies, self.reason)
             return Agreed(figure, nothing, nothing)
         over_scenes = _interval(self.value, self.scenes, groups, "group of scenes")
-        return Agreed(figure, over_scenes, _interval(self.value, self.policies, policies, "policy"))
+        return Agreed(figure, over_scenes, of_enough(_interval(self.value, self.policies, policies, "policy")))
 
 
 def measure(metric: str, side: Side, real: Side, seed: int) -> Measured:

@@ -11,6 +11,7 @@ from experiments.bench.rows import GIB, Rows
 from experiments.measure import resident
 from experiments.ope.results import Finished, rows_of
 from experiments.ope.settings import IRRELEVANT, OpeCommand
+from wmplan.statistics.policies import LEAST_POLICIES
 
 ISSUE = 6
 GOALS = {"spearman": 0.95, "pearson": 0.95, "mmrv": 0.02, "regret_at_1": 0.01}
@@ -19,8 +20,6 @@ ELSEWHERE = 0.85
 """Rank correlation on other roads than the simulator's own."""
 MOST_S, MOST_GIB, AGAIN = 1200.0, 6.0, 0.1
 EVERY_S = 0.5
-LEAST_POLICIES = 4
-"""An order of fewer says nothing."""
 
 
 class Watch:

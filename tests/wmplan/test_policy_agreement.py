@@ -131,6 +131,11 @@ def test_a_small_number_of_policies_is_said_in_words() -> None:
     assert "with 6 policies" in in_words(few)
     assert "too wide" in in_words(few)
     assert "short of the truth" in in_words(few)
+    two = agreement(
+        spearman, figure="Spearman", estimate=estimate[:2], real=real[:2], scenes=scenes, seed=0, resamples=100
+    )
+    assert two.over_policies.value == two.over_scenes.value
+    assert in_words(two) == "Spearman: no interval over policies (2 policies, expected 4 or more)."
     exact, real, scenes = worlds(40, 40, 0.0, seed=8)
     many = agreement(spearman, figure="Spearman", estimate=exact, real=real, scenes=scenes, seed=0, resamples=100)
     assert "narrow enough" in in_words(many)

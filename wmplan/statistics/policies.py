@@ -40,6 +40,10 @@ class Metric(Protocol):
     def __call__(self, *, estimate: Float[ndarray, "P"], real: Float[ndarray, "P"]) -> Measure: ...
 
 
+LEAST_POLICIES = 4
+"""An order of fewer says nothing of others."""
+
+
 @dataclass(frozen=True)
 class Agreed:
     """One figure of agreement with both of its intervals."""
@@ -84,6 +88,7 @@ def agreement(
         resamples=resamples,
         level=level,
     )
+    over_policies = of_enough(over_policies)
     whole = metric(estimate=means, real=truth)
     if not whole.valid:
         nothing = Interval(math.nan, math.nan, math.nan, len(means), whole.reason)
@@ -122,15 +127,26 @@ def agreement_difference(
     return Agreed(
         figure,
         bootstrap_groups(lambda c: difference(all_policies, c), scenes, seed, resamples=resamples, level=level),
-        bootstrap_statistic(
-            lambda p: difference(p, all_scenes), len(all_policies), seed, resamples=resamples, level=level
+        of_enough(
+            bootstrap_statistic(
+                lambda p: difference(p, all_scenes), len(all_policies), seed, resamples=resamples, level=level
+            )
         ),
     )
 
 
+def of_enough(over_policies: Interval) -> Interval:
+    """The interval, or none where it is of fewer than `LEAST_POLICIES`: two of them have the same order or the reverse
+    in every resample that has one."""
+    if over_policies.count >= LEAST_POLICIES:
+        return over_policies
+    reason = f"{over_policies.count} policies, expected {LEAST_POLICIES} or more"
+    return Interval(over_policies.value, math.nan, math.nan, over_policies.count, reason)
+
+
 def fisher_interval(*, correlation: float, count: int, ranks: bool, level: float = LEVEL) -> Interval:
     """tanh(atanh(rho) +- z f / sqrt(count - 3)), f = 1.03 for a correlation of ranks and 1 for Pearson's."""
-    if count < 4:
+    if count < LEAST_POLICIES:
         return Interval(correlation, math.nan, math.nan, count, f"{count} items, expected 4 or more: no interval")
     if not abs(correlation) < 1.0:
         return Interval(correlation, math.nan, math.nan, count, "a perfect correlation has no Fisher interval")
