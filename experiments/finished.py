@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from experiments.report.imagined import ImaginedScene
+    from wmplan.contracts import WorldModel
+    from wmplan.scene import Future, Scene
+
 CONTROLS = ("accel", "curvature")
 
 
@@ -112,6 +116,36 @@ class FinishedStudy:
         costs = np.where(rows["eligible"], rows["cost"], np.inf)
         plans = plans_of(rows, start_of(scene).speed)
         return plot_scene(scene, plans, costs, int(chosen[0]) if len(chosen) else None, future, planner, ax)
+
+    def imagined(self, scene_id: str, planner: str) -> ImaginedScene:
+        """What the study's model imagines under the plan that this planner chose, as pictures: `.film()` beside what
+        was real, `.reaction()` beside hard braking, `.solids()` in 3-D, `.gif()` moving.
+
+        Raises:
+            InputError: the planner chose no plan there.
+        """
+        from experiments.assembly import build_model
+        from wmplan.sealed import SealedFutures
+        from wmplan.store import SceneStore
+
+        store, config = Path(self.about["store"]), self.about["config"]
+        scene, future = SceneStore.open(store).scene(scene_id), SealedFutures.open(store).future(scene_id)
+        model = build_model(self.about["model"], config["horizon_s"], config["precision"])
+        return self.imagine(scene, future, model, planner)
+
+    def imagine(self, scene: Scene, future: Future, model: WorldModel, planner: str) -> ImaginedScene:
+        """`imagined` for who has scene and model at hand."""
+        from experiments.report.imagined import imagine_scene
+        from wmplan.randomness import NoiseBank, fold_in
+        from wmplan.start import start_of
+
+        rows = self.candidates(scene.scene_id, planner)
+        if not rows["chosen"].any():
+            raise InputError(f"scene {scene.scene_id}: {planner} chose no plan there, expected one to imagine")
+        plan = plans_of(rows[rows["chosen"]], start_of(scene).speed)
+        config = self.about["config"]
+        noise = NoiseBank(fold_in(config["seed"], scene.scene_id, "imagine"), config["samples"])
+        return imagine_scene(model, scene, future, plan, planner, noise)
 
 
 def provenance(about: Mapping[str, Any]) -> dict[str, Any]:

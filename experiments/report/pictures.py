@@ -11,7 +11,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy import ndarray
 
-from wmplan.contracts import Grid
 from wmplan.plans import Plans
 from wmplan.scene import Feature, Future, Kind, Light, Scene
 
@@ -108,48 +107,9 @@ def draw_candidates(ax: Axes, plans: Plans, costs: Float[ndarray, "K"] | None, c
         ax.plot(*paths[chosen].T, color=EGO_COLOUR, lw=2.2, zorder=6, label="chosen plan")
 
 
-def plot_film(
-    strips: list[tuple[str, Float[ndarray, "T C H W"]]],
-    footprints: Float[ndarray, "T H W"],
-    grid: Grid,
-    step_s: float,
-    title: str = "",
-) -> tuple[Figure, ndarray]:
-    """A film of occupancy over time, one row a strip (imagined, real, ...), one column a step.
-
-    Vehicles are dark blue, vulnerable road users magenta, the ego's footprint under the plan orange.
-    """
-    steps = strips[0][1].shape[0]
-    fig, axes = figure(1.55 * steps + 0.5, 1.7 * len(strips) + 0.35, columns=steps, rows=len(strips))
-    extent = (grid.x_min, grid.x_min + grid.cols * grid.cell, grid.y_min, grid.y_min + grid.rows * grid.cell)
-    for row, (name, occupancy) in enumerate(strips):
-        for t in range(steps):
-            ax = axes[row, t]
-            ax.imshow(_blend(occupancy[t], footprints[t]), origin="lower", extent=extent, interpolation="nearest")
-            ax.set(xticks=[], yticks=[])
-            for spine in ax.spines.values():
-                spine.set_color("#c8d0da")
-            if row == 0:
-                ax.set_title(f"{(t + 1) * step_s:.1f} s", fontsize=8)
-        axes[row, 0].set_ylabel(name, fontsize=8)
-    if title:
-        fig.suptitle(title, fontsize=9)
-    return fig, axes
-
-
 def box_corners(pose: Float[ndarray, "3"], size: Float[ndarray, "2"]) -> Float[ndarray, "4 2"]:
     """Corners of a box with this centre and heading; length and width in metres."""
     half = 0.5 * np.asarray(size)
     corners = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]]) * half
     c, s = np.cos(pose[2]), np.sin(pose[2])
     return corners @ np.array([[c, s], [-s, c]]) + pose[:2]
-
-
-def _blend(occupancy: Float[ndarray, "C H W"], footprint: Float[ndarray, "H W"]) -> Float[ndarray, "H W 3"]:
-    """Vehicle, VRU and ego layers over white."""
-    image = np.ones((*footprint.shape, 3))
-    layers = ((occupancy[0], (0.11, 0.22, 0.42)), (occupancy[1], (0.76, 0.15, 0.45)), (footprint, (0.91, 0.35, 0.05)))
-    for amount, colour in layers:
-        weight = np.clip(amount, 0.0, 1.0)[..., None]
-        image = image * (1.0 - weight) + weight * np.array(colour)
-    return np.clip(image, 0.0, 1.0)

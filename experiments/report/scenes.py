@@ -8,14 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from experiments import assembly
-from experiments.finished import FinishedStudy, plans_of
+from experiments.finished import FinishedStudy
 from experiments.report import tables
 from experiments.report.executed import Shown, executed_picture
-from experiments.report.pictures import figure, plot_film
+from experiments.report.imagined import Picture, imagined_pictures
+from experiments.report.pictures import figure
 from experiments.report.plots import png
-from wmplan.contracts import IMAGINED_STEP_S, WorldModel
-from wmplan.randomness import NoiseBank, fold_in
-from wmplan.raster import footprints, rasterize, rasterize_future
+from wmplan.contracts import WorldModel
 from wmplan.scene import Future, Scene
 from wmplan.sealed import SealedFutures
 from wmplan.store import SceneStore
@@ -39,8 +38,7 @@ class Section:
     subtitle: str
     picture: str
     has_future: bool
-    film: str
-    film_caption: str
+    imagined: tuple[Picture, ...]
     executed: Shown
     table: str
 
@@ -54,10 +52,9 @@ class ScenePictures:
         self.model: WorldModel = assembly.build_model(model, self.config["horizon_s"], self.config["precision"])
 
     def section(self, scene_id: str, place: int) -> Section:
-        """The section of one scene; the first `EXECUTED` places show it executed too, place 0 as a film."""
+        """The section of one scene; the first `EXECUTED` places show it executed too, place 0 as films."""
         scene, future = self.store.scene(scene_id), self.sealed.future(scene_id)
         rows = self.study.ledger[self.study.ledger["scene_id"] == scene_id]
-        film, caption = self._film(scene, future, rows)
         return Section(
             anchor=f"scene-{scene_id}",
             title=scene_id,
@@ -66,8 +63,7 @@ class ScenePictures:
             f"{'route from the map' if scene.route_on_map else 'no lane near the ego: route straight ahead'}",
             picture=self._picture(scene_id),
             has_future=bool(future.ego.valid[0].any()),
-            film=film,
-            film_caption=caption,
+            imagined=self._imagined(scene, future, rows, place),
             executed=self._executed(scene, future, rows, place),
             table=tables.ranking(rows, COLUMNS) if len(rows) else "",
         )
@@ -89,29 +85,11 @@ class ScenePictures:
             self.study.plot(scene_id, name, ax)
         return png(fig)
 
-    def _film(self, scene: Scene, future: Future, rows: pd.DataFrame) -> tuple[str, str]:
-        """Imagined mean and one sample against the real future, under the plan that cost least of all planners'."""
+    def _imagined(self, scene: Scene, future: Future, rows: pd.DataFrame, place: int) -> tuple[Picture, ...]:
+        """What is imagined under the plan that cost least of all planners'; nothing where there is none."""
         chosen = rows[rows["chosen"]].sort_values(["cost", "planner"], kind="stable")
         if not len(chosen):
-            return "", ""
-        best = chosen.iloc[0]
-        raster = rasterize(scene, self.model.grid)
-        mine = self.study.candidates(scene.scene_id, best["planner"])
-        plans = plans_of(mine[mine["chosen"]], raster.start.speed)
-        noise = NoiseBank(fold_in(self.config["seed"], scene.scene_id, "imagine"), self.config["samples"])
-        imagined = self.model.imagine(self.model.encode(raster), plans, noise)
-        steps = imagined.occupancy.shape[2]
-        real = rasterize_future(scene, future, self.model.grid, steps)[:, :2].numpy()
-        strips = [
-            ("imagined, mean", imagined.occupancy[0].mean(dim=0).numpy()),
-            ("imagined, sample 1", imagined.occupancy[0, 0].numpy()),
-            ("real", real),
-        ]
-        feet = footprints(plans, raster.start, self.model.grid)[0, 1:].numpy()
-        fig, _ = plot_film(strips, feet, self.model.grid, IMAGINED_STEP_S)
-        caption = (
-            f"Occupancy over time under the plan of {best['planner']}: imagined (mean of {noise.samples} samples, and "
-            "one of them) against what the log recorded under the ego's <i>own</i> action. Dark blue: vehicles; "
-            "magenta: pedestrians and cyclists; orange: the ego's footprint. The frame stays at the ego's pose at t0."
-        )
-        return png(fig), caption
+            return ()
+        planner = chosen.iloc[0]["planner"]
+        imagined = self.study.imagine(scene, future, self.model, planner)
+        return imagined_pictures(imagined, more=place == 0)
