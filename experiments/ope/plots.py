@@ -17,6 +17,7 @@ from experiments.report.plots import Plot, png
 from wmplan.ope.overlap import Limits
 from wmplan.scene import STEP_S
 from wmplan.simulator.policies.mixture import HOLD_STEPS
+from wmplan.statistics.policies import LEAST_POLICIES
 
 COLUMNS = 4
 ALONE, REST = ("alone", "alone_low", "alone_high"), ("rest_true", "rest_true_low", "rest_true_high")
@@ -124,7 +125,7 @@ def draw_overlap(found: Finished) -> Drawn | None:
 
 def _ladder(rows: pd.DataFrame, sides: Sequence[tuple[Sequence[str], str, str]], title: str) -> Drawn:
     """A line a policy; each side has columns of value, low and high, a colour and a name."""
-    fig, axes = figure(7.2, 1.0 + 0.27 * len(rows))
+    fig, axes = figure(7.2, 1.25 + 0.27 * len(rows))
     ax, places = axes[0, 0], np.arange(len(rows))
     for (parts, colour, label), shift in zip(sides, np.linspace(0.14, -0.14, len(sides)) * len(sides) / 2.0):
         value, low, high = (rows[part].to_numpy(np.float64) for part in parts)
@@ -134,7 +135,7 @@ def _ladder(rows: pd.DataFrame, sides: Sequence[tuple[Sequence[str], str, str]],
     ax.set(yticks=places, xlabel=title, ylim=(-0.7, len(rows) - 0.3))
     ax.set_yticklabels(rows["policy"].tolist(), fontsize=8)
     ax.grid(axis="x", color="#e6eaef")
-    ax.legend(fontsize=8, frameon=False, loc="lower right")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", fontsize=8, frameon=False, ncols=len(sides))
     return fig, axes
 
 
@@ -153,4 +154,5 @@ def _rank(found: Finished, score: str, estimator: str) -> str:
     mine = rows[(rows["score"] == score) & (rows["estimator"] == estimator) & (rows["metric"] == "spearman")]
     mine = mine[mine["truth"] == found.manifest.truths[0]]
     value = float(mine["value"].iloc[0]) if len(mine) else float("nan")
-    return "no order" if np.isnan(value) else f"Spearman {value:.2f}"
+    few = len(mine) == 0 or int(mine["policies"].iloc[0]) < LEAST_POLICIES
+    return "no order" if few or np.isnan(value) else f"Spearman {value:.2f}"

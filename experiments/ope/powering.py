@@ -95,8 +95,15 @@ def powered_table(rows: list[Powered]) -> pd.DataFrame:
 def _one(
     imagined: Float[ndarray, "S"], real: Float[ndarray, "E"], few: Bool[ndarray, "S"], groups: ndarray
 ) -> tuple[Interval, float, Interval]:
-    """By both, the weight of the imagination, by the executed scenes alone. Of the truth only `real` is seen."""
+    """By both, the weight of the imagination, by the executed scenes alone. Of the truth only `real` is seen.
+
+    Without an interval where all executed outcomes are alike, as where none of them failed: they say nothing of how far
+    others may be from them.
+    """
     parts = imagined[~few], imagined[few], real
+    if (real == real[0]).all():
+        nothing = Interval(float(real[0]), np.nan, np.nan, len(real), "the executed scenes are all alike: no interval")
+        return nothing, 0.0, nothing
     sides = groups[~few].tolist(), groups[few].tolist()
     return (
         prediction_powered(*parts, weight=None, groups=sides),

@@ -82,6 +82,15 @@ def test_the_truth_of_the_scenes_that_are_not_executed_is_not_looked_at() -> Non
     assert (first["rest_true"] > 0.0).all()
 
 
+def test_executed_scenes_that_are_all_alike_say_nothing_of_how_sure_they_are() -> None:
+    few = chosen(NAMES, EXECUTED, 0)
+    real = np.where(few, 1.0, 0.5) * np.ones((2, 1))
+    rows = powered_table(powered(run(EXECUTED), joined(real, model=real)))
+    assert (rows["value"] == 1.0).all()
+    assert rows[["low", "high", "alone_low", "alone_high", "width_share"]].isna().all(axis=None)
+    assert (rows["reason"] == "the executed scenes are all alike: no interval").all()
+
+
 def test_who_is_executed_depends_on_names_and_seed_alone_and_there_must_be_enough() -> None:
     few = chosen(NAMES, EXECUTED, 0)
     backwards = chosen(NAMES[::-1], EXECUTED, 0)
