@@ -117,7 +117,9 @@ def cases() -> list[Case]:
         Case("paired scene bootstrap", 200, 0.3, paired),
         Case("prediction-powered, 40 executed of 340", 40, 2.0, lambda rng, n, _: powered(rng, n, 1.0)),
         Case("prediction-powered, tuned, 40 executed of 340", 40, 2.0, lambda rng, n, _: powered(rng, n, None)),
-        Case("prediction-powered, tuned, 20 executed of 170", 20, 2.0, lambda rng, n, _: powered(rng, n, None), wide=100),
+        Case(
+            "prediction-powered, tuned, 20 executed of 170", 20, 2.0, lambda rng, n, _: powered(rng, n, None), wide=100,
+        ),
         Case(
             "prediction-powered, tuned, useless imagination, 40 executed of 340", 40, 2.0,
             lambda rng, n, _: powered(rng, n, None, 0.0),
