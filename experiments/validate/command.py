@@ -62,6 +62,7 @@ def run(config: ValidateCommand) -> int:
         of, data = done.verdict.model, done.verdict.data
         source = f"store={data}" if config.store else f"source={config.source}"
         command = f"wmplan validate model={config.model} {source} layers=[{','.join(config.layers)}]"
+        command += f" long_scenes={config.long_scenes}" if config.long_scenes else ""
         record_figures(done.results, of, done.verdict.scenes, data, command, config.results)
     return FAILED_STATUS if done.verdict.refused else 0
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from experiments.bench.rows import Rows
 from experiments.validate.contenders import HORIZON_S
-from experiments.validate.instrument import ACCURACY, CONTROL, INVERSE, REACTION, TWIN, Result
+from experiments.validate.instrument import ACCURACY, CONTROL, INVERSE, LONG_RUN, REACTION, TWIN, Result
 from wmplan.validation.layers import Gate
+from wmplan.validation.long_run import AT_S, KEPT, SPANS
 from wmplan.validation.probes import CEILING, FLOOR, FORESEEN
 
 ISSUE = 4
@@ -27,6 +28,7 @@ class Promised:
     beside: bool = False
 
 
+LONG = tuple(LONG_RUN.values())
 PROMISED = (
     Promised(REACTION, "reaction slope over the ceiling's", Gate(0.95, 1.05)),
     Promised(REACTION, "reaction slope, tracked", beside=True),
@@ -48,7 +50,19 @@ PROMISED = (
     *(Promised(ACCURACY, f"iou, any, {seconds} s, minus cv", Gate(at_least=0.0)) for seconds in (1, 2, 3)),
     Promised("L1 calibration", "ece, after", Gate(at_most=0.02), beside=True),
     Promised("L1 decisions", "flip_rate", Gate(at_most=0.03), beside=True),
+    *(
+        Promised(part, f"still there after {at:g} s", KEPT if at == 10.0 else None, True)
+        for part in LONG
+        for at in AT_S
+    ),
+    *(Promised(part, f"reaction slope from {low} to {high} s", beside=True) for part in LONG for low, high in SPANS),
 )
+WHERE = {
+    TWIN: ", wrong-parameter twin",
+    LONG_RUN["free"]: ", imagined on and on",
+    LONG_RUN["regrounded"]: ", re-grounded every 6 s",
+}
+"""What the name of a figure says of its part."""
 
 
 def record_figures(results: Sequence[Result], model: str, scenes: int, label: str, command: str, folder: str) -> None:
@@ -70,6 +84,7 @@ def record_figures(results: Sequence[Result], model: str, scenes: int, label: st
             shown = measure.low if ", minus " in one.metric else measure.value
             met = None if goal is None else bool(goal.cleared(shown))
             text = "" if goal is None else f"{goal}, the whole interval" if ", minus " in one.metric else str(goal)
-            twin = ", wrong-parameter twin" if one.part == TWIN else ""
             between = (measure.low, measure.high)
-            rows.write(f"{name}: {one.metric}{twin}", measure.value, text, met, between, measure.count)
+            rows.write(
+                f"{name}: {one.metric}{WHERE.get(one.part, '')}", measure.value, text, met, between, measure.count
+            )

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from experiments.validate.figures import record_figures
-from experiments.validate.instrument import ACCURACY, REACTION, TWIN, Result
+from experiments.validate.instrument import ACCURACY, LONG_RUN, REACTION, TWIN, Result
 from wmplan.statistics import Measure
 
 
@@ -61,3 +61,15 @@ def test_the_relative_gain_is_over_constant_velocity(tmp_path):
     gain = rows["mine: iou, any, 3 s, relative gain over cv (data)"]
     assert gain["value"] == pytest.approx(0.1)
     assert gain["met"] is True
+
+
+def test_the_long_run_is_told_in_both_ways_and_held_to_its_goal_at_10_s(tmp_path):
+    rows = rows_of(
+        tmp_path,
+        *((part, f"still there after {at} s", "mine", 0.95 if at < 20 else 0.3, 0.2, 1.0)
+          for part in LONG_RUN.values() for at in (3, 10, 20, 45)),
+    )  # fmt: skip
+    assert rows["mine: still there after 10 s, imagined on and on (data)"]["met"] is True
+    assert rows["mine: still there after 10 s, re-grounded every 6 s (data)"]["goal"] == "at least 0.9"
+    assert rows["mine: still there after 45 s, imagined on and on (data)"]["met"] is None
+    assert len(rows) == 1 + 8
