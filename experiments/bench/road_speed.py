@@ -80,13 +80,9 @@ def parts(network: Network, worlds: State) -> dict[str, float]:
     targets = jax.vmap(lane_change.target, in_axes=(None, 0))(network, worlds)
     change = lane_change.stay(worlds)
     actions = some_actions(count, 1)[:, 0]
-    several = (None, 0, 0, 0)
     calls: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "who is in whose way, right of way, lights, wishes": (jax.jit(traffic.observe), (network, worlds)),
-        "lane changes": (
-            jax.jit(jax.vmap(lane_change.consider, in_axes=several)),
-            (network, worlds, seen.view, targets),
-        ),
+        "lane changes": (jax.jit(lane_change.consider), (network, worlds, seen.view, targets)),
         "motion, poses, the ego on its routes": (
             jax.jit(jax.vmap(traffic.advance, in_axes=(None, 0, 0, 0, 0))),
             (network, worlds, change, seen.wanted, actions),

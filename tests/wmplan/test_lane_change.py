@@ -160,3 +160,30 @@ def test_a_lane_that_ends_is_left_or_one_waits_at_its_end():
     assert int(waited.route[1]) == RIGHT
     assert 170.0 < float(waited.s[1]) + 2.25 < 180.0
     assert float(waited.speed[1]) < 0.5
+
+
+def test_whoever_considers_decides_alike_however_many_are_compared_at_a_time(monkeypatch):
+    from wmplan.simulator import lane_change
+    from wmplan.simulator.traffic import observe
+
+    network, state = two_lanes(), None
+    draw = np.random.default_rng(0)
+    made = []
+    for _ in range(24):
+        cars = [(int(draw.integers(2)), float(s), float(draw.uniform(3.0, 20.0))) for s in np.arange(20.0, 460.0, 40.0)]
+        made.append(traffic(network, cars, politeness=0.0))
+    worlds = jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
+    view = observe(network, worlds).view
+    for steps in (0, lane_change.EVERY_STEPS):
+        state = worlds._replace(steps=jnp.full(24, steps))
+        targets = jax.vmap(lane_change.target, in_axes=(None, 0))(network, state)
+        found = []
+        for size in (1, 5, ROWS):
+            monkeypatch.setattr(lane_change, "TOGETHER", size)
+            found.append(lane_change.consider(network, state, view, targets))
+        moved = np.asarray(found[0].route != state.route)
+        assert 10 < moved.sum() < (np.asarray(targets) >= 0).sum()
+        assert not moved[np.asarray(targets) < 0].any()
+        for other in found[1:]:
+            for a, b in zip(found[0], other):
+                np.testing.assert_array_equal(a, b)

@@ -39,8 +39,9 @@ def look(network: Network, state: State) -> View:
     """What every row sees."""
     begins = state.s + jnp.where(state.kind == int(Kind.PEDESTRIAN), 0.5 * state.length, 0.0)
     placed = everyone_on(network, state, state.route)
-    rear, leader = ahead(state, placed, state.route, begins)
-    cos = lookup(placed.cos, jnp.arange(begins.shape[0]), leader)
+    rows = jnp.arange(begins.shape[0])
+    rear, leader = ahead(state, placed, rows, state.route, begins)
+    cos = lookup(placed.cos, rows, leader)
     moving = jnp.maximum(lookup(state.speed, leader) * cos, 0.0)
     to_line = lookup(network.stop, state.road, state.route) - state.s - 0.5 * state.length
     free = lookup(network.limit, state.road, state.route, place(network, state))
@@ -79,30 +80,32 @@ def everyone_on(network: Network, state: State, route: Int[Array, "*I"]) -> Plac
 
 
 def ahead(
-    state: State, placed: Placed, route: Int[Array, "A"], begins: Float[Array, "A"]
-) -> tuple[Float[Array, "A"], Int[Array, "A"]]:
-    """For each row the arc length of the nearest rear in its way whose box has its middle beyond `begins`, and whose
-    it is; `FAR_M` where there is none."""
-    in_way, half = occupied(state, placed, route)
+    state: State, placed: Placed, rows: Int[Array, "M"], route: Int[Array, "M"], begins: Float[Array, "M"]
+) -> tuple[Float[Array, "M"], Int[Array, "M"]]:
+    """For each of these rows the arc length of the nearest rear in its way whose box has its middle beyond `begins`,
+    and whose it is; `FAR_M` where there is none."""
+    in_way, half = occupied(state, placed, rows, route)
     rear = jnp.where(in_way & (placed.arc > begins[:, None]), placed.arc - half, FAR_M)
     least = jnp.min(rear, axis=1)
     return least, _first(rear == least[:, None])
 
 
 def behind(
-    state: State, placed: Placed, route: Int[Array, "A"], begins: Float[Array, "A"]
-) -> tuple[Float[Array, "A"], Int[Array, "A"]]:
-    """For each row the arc length of the nearest front whose box has its middle not beyond `begins`, and whose it is;
-    `-FAR_M` where there is none."""
-    in_way, half = occupied(state, placed, route)
+    state: State, placed: Placed, rows: Int[Array, "M"], route: Int[Array, "M"], begins: Float[Array, "M"]
+) -> tuple[Float[Array, "M"], Int[Array, "M"]]:
+    """For each of these rows the arc length of the nearest front whose box has its middle not beyond `begins`, and
+    whose it is; `-FAR_M` where there is none."""
+    in_way, half = occupied(state, placed, rows, route)
     front = jnp.where(in_way & (placed.arc <= begins[:, None]), placed.arc + half, -FAR_M)
     most = jnp.max(front, axis=1)
     return most, _first(front == most[:, None])
 
 
-def occupied(state: State, placed: Placed, route: Int[Array, "A"]) -> tuple[Bool[Array, "A A"], Float[Array, "A A"]]:
-    """Who (columns) is in the way of each row on `route`, where everyone was placed, and half the length of that route
-    that its box takes up, metres. Who is changing to the route is in the way from the start."""
+def occupied(
+    state: State, placed: Placed, rows: Int[Array, "M"], route: Int[Array, "M"]
+) -> tuple[Bool[Array, "M A"], Float[Array, "M A"]]:
+    """Who (columns) is in the way of each of these rows on `route`, where everyone was placed, and half the length of
+    that route that its box takes up, metres. Who is changing to the route is in the way from the start."""
     strip = jnp.zeros(state.kind.shape)
     for kind, metres in STRIP_M.items():
         strip = jnp.where(state.kind == int(kind), metres, strip)
@@ -110,10 +113,9 @@ def occupied(state: State, placed: Placed, route: Int[Array, "A"]) -> tuple[Bool
     across = jnp.sqrt(jnp.maximum(1.0 - along**2, 0.0))
     length, width = state.length[None], state.width[None]
     reach = 0.5 * (along * width + across * length)
-    near = (jnp.abs(placed.lateral) < strip[:, None] + reach) | (state.route[None] == route[:, None])
+    near = (jnp.abs(placed.lateral) < lookup(strip, rows)[:, None] + reach) | (state.route[None] == route[:, None])
     in_way = near & state.active[None] & (placed.arc > -1e3)
-    rows = jnp.arange(len(strip))
-    return in_way & (rows[:, None] != rows[None]), 0.5 * (along * length + across * width)
+    return in_way & (rows[:, None] != jnp.arange(len(strip))[None]), 0.5 * (along * length + across * width)
 
 
 def must_halt(network: Network, state: State, to_line: Float[Array, "A"]) -> Bool[Array, "A"]:
@@ -167,7 +169,7 @@ def _like(row: Array, wide: Array) -> Array:
     return row.reshape((1,) * (wide.ndim - row.ndim) + row.shape)
 
 
-def _first(found: Bool[Array, "A A"]) -> Int[Array, "A"]:
+def _first(found: Bool[Array, "M A"]) -> Int[Array, "M"]:
     """The first column that is true in each row; comparisons vectorise where argmin does not."""
     columns = found.shape[1]
     return jnp.min(jnp.where(found, jnp.arange(columns)[None], columns - 1), axis=1)

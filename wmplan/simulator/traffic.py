@@ -65,11 +65,10 @@ def observe(network: Network, worlds: State) -> Observed:
 def go_on(network: Network, worlds: State, observed: Observed, actions: Float[Array, "B 2"]) -> State:
     """The worlds `STEP_S` later, given what everyone sees in them now."""
     targets = jax.vmap(target, in_axes=(None, 0))(network, worlds)
-    several = jax.vmap(consider, in_axes=(None, 0, 0, 0))
     # Nobody is near another lane in most steps, and then this costs nothing.
     change = jax.lax.cond(
         jnp.any(targets >= 0),
-        lambda: several(network, worlds, observed.view, targets),
+        lambda: consider(network, worlds, observed.view, targets),
         lambda: stay(worlds),
     )
     return jax.vmap(advance, in_axes=(None, 0, 0, 0, 0))(network, worlds, change, observed.wanted, actions)

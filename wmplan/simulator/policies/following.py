@@ -109,9 +109,8 @@ class Following:
             beside = (network.left if side == LEFT else network.right)[state.road, route]
             lane = jnp.maximum(beside, 0)
             s = lookup(state.ego.arc, lane)
-            rows = jnp.arange(state.s.shape[0]) == 0
-            target = jnp.where(rows & (beside >= 0) & (s > -1e3), lane, -1)
-            good = worthwhile(network, state, view, target, jnp.where(rows, s, state.s))[0]
+            target = jnp.where((beside >= 0) & (s > -1e3), lane, -1)
+            good = worthwhile(network, state, view, jnp.zeros(1, jnp.int32), target[None], s[None])[0]
             begun = (side * aside > BEGUN_SHARE * width) & (side * drift > BEGUN_MPS) & (beside >= 0)
             return may & (begun | (good & (jnp.abs(aside) < SETTLED_M)))
 
