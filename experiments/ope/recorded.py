@@ -73,6 +73,11 @@ def record(found: Finished, command: OpeCommand, seconds: float, fresh: float, p
         if other and row.metric in GOALS:
             name = f"{row.metric} of {score} against {truth}: {row.estimator}"
             rows.write(name, row.value, interval=row.over_scenes, n=row.policies)
+    if about.executed:
+        mine = found.powered[(found.powered["score"] == score) & (found.powered["estimator"] == about.estimators[0])]
+        share = mine["width_share"].dropna()
+        name = f"median width of {score} from {about.executed} executed scenes: with {about.estimators[0]} over alone"
+        rows.write(name, float(share.median()), n=len(share))
     size = f"{len(about.policies)} policies x {about.scenes} scenes"
     if fresh == 1.0:
         rows.write(f"OPE run of {size}, s", seconds, "1200", seconds <= MOST_S)

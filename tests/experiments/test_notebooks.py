@@ -20,7 +20,7 @@ def test_notebook_runs(path: Path, tmp_path: Path):
     code = (
         "import nbformat, sys\nfrom nbclient import NotebookClient\n"
         f"nb = nbformat.read({str(path)!r}, 4)\n"
-        f"NotebookClient(nb, timeout=280, resources={{'metadata': {{'path': {str(tmp_path)!r}}}}}).execute()\n"
+        f"NotebookClient(nb, timeout=600, resources={{'metadata': {{'path': {str(tmp_path)!r}}}}}).execute()\n"
         f"nbformat.write(nb, {str(out)!r})\n"
     )
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
