@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -54,6 +54,8 @@ class PoliciesConfig:
     """maps to train on"""
     starts: int = 2048
     """settled worlds in which drives begin in training, a multiple of 256"""
+    ending: float = 0.0
+    """least share of the drives in training that begin in a lane that ends, where there is one"""
     looks: int = 200
     """times that the policy in training may be judged, at equal distances; it is at every one at first, later ever less
     often"""
@@ -108,14 +110,15 @@ def _train(config: PoliciesConfig) -> int:
     began, cpu = time.perf_counter(), time.process_time()
     # The clock runs from here: maps, settled worlds, compilation and the looks are part of the training.
     sizes = MERGE if config.train_on == "merge" else EVERY_MAP
-    environment = make_env(config.train_on, config.train_maps, TRAINING, sizes, config.starts)
+    environment = make_env(config.train_on, config.train_maps, TRAINING, sizes, config.starts, config.ending)
     looks: list[Look] = []
-    chances, latest = 0, 0
+    command = _command(config)
+    latest = 0
 
     def look(steps: int, policy: Learned) -> None:
-        nonlocal chances, latest
-        chances, latest = chances + 1, steps
-        if looks and steps < SPARSER * looks[-1].steps and chances <= config.looks:
+        nonlocal latest
+        latest = steps
+        if looks and steps < min(SPARSER * looks[-1].steps, config.ppo.steps):
             return
         drawn = true_value(f"ppo after {steps} steps", policy, where)
         greedy = true_value(f"ppo after {steps} steps, greedy", policy.most_likely(), where)
@@ -127,10 +130,8 @@ def _train(config: PoliciesConfig) -> int:
     except KeyboardInterrupt:
         if len(looks) < config.stages:
             raise
-        # The same as if it had been asked for so many steps.
-        config = replace(config, looks=chances - 1, ppo=replace(config.ppo, steps=latest))
         say(f"interrupted: what {latest} steps have brought is kept")
-    command = _command(config)
+        command += f" (interrupted after {latest} steps)"
     kept = stages([one.worth.value for one in looks], config.stages)
     for number, index in enumerate(kept, 1):
         one = looks[index]
@@ -222,6 +223,10 @@ def _command(config: PoliciesConfig) -> str:
     plain, parts = PoliciesConfig(), []
     for name, value in asdict(config).items():
         if name not in ("folder", "results", "ppo") and value != getattr(plain, name):
-            parts.append(f"{name}={value}".replace(" ", ""))
-    parts += [f"ppo.{n}={v}" for n, v in asdict(config.ppo).items() if v != getattr(plain.ppo, n)]
+            parts.append(f"{name}={_said(value)}")
+    parts += [f"ppo.{n}={_said(v)}" for n, v in asdict(config.ppo).items() if v != getattr(plain.ppo, n)]
     return " ".join(["wmplan policies", *parts])
+
+
+def _said(value: object) -> str:
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (tuple, list)) else str(value)

@@ -20,7 +20,8 @@ from wmplan.simulator.ego_view import OBSERVATION, see
 from wmplan.simulator.lane_change import EVERY_STEPS
 from wmplan.simulator.network import Network
 from wmplan.simulator.packing import Sizes
-from wmplan.simulator.starts import CHUNK, EVERY_MAP, atlas, draw, settled, taken
+from wmplan.simulator.promise import promised
+from wmplan.simulator.starts import CHUNK, EVERY_MAP, atlas, draw, settled, taken, with_ending
 from wmplan.simulator.task import Seat, drive
 
 if TYPE_CHECKING:
@@ -34,14 +35,19 @@ STRIDE = 7919
 
 
 def make_env(
-    kind: str = "merge", worlds: int = 64, seed: int = 0, sizes: Sizes = EVERY_MAP, starts: int = CHUNK
+    kind: str = "merge",
+    worlds: int = 64,
+    seed: int = 0,
+    sizes: Sizes = EVERY_MAP,
+    starts: int = CHUNK,
+    ending: float = 0.0,
 ) -> Env:
     """A `brax.envs.base.Env` over `worlds` maps of one kind, seeds `seed` on.
 
-    `starts` settled worlds (a multiple of `CHUNK`) are prepared; a `reset` takes one by its key, which also draws the
-    drivers' noise. Actions are choices in [-1, 1] (`wmplan.simulator.choices`), observations are those of
-    `wmplan.simulator.ego_view`, rewards and ends those of `wmplan.simulator.task`. An episode is over when its state
-    says `done`; brax's wrappers limit time.
+    `starts` settled worlds (a multiple of `CHUNK`) are prepared, at least a share of `ending` of them with the ego in a
+    lane that ends, if there is one; a `reset` takes one by its key, which also draws the drivers' noise. Actions are
+    choices in [-1, 1] (`wmplan.simulator.choices`), observations are those of `wmplan.simulator.ego_view`, rewards and
+    ends those of `wmplan.simulator.task`. An episode is over when its state says `done`; brax's wrappers limit time.
     """
     from brax.envs.base import Env
 
@@ -50,7 +56,7 @@ def make_env(
 
         def __init__(self) -> None:
             self.network = atlas(kind, worlds, seed, sizes)
-            self.starts = settled(self.network, starts, seed)
+            self.starts = with_ending(self.network, settled(self.network, starts, seed), ending)
 
         def reset(self, rng: Array) -> BraxState:
             which, shake = draw(rng, starts)
@@ -74,8 +80,20 @@ def make_env(
     return Traffic()
 
 
-def together(env: Env, episode_length: int, action_repeat: int = 1, randomization_fn: Any = None) -> Env:
-    """The environment as brax trains on it (`wrap_env_fn`), all worlds in one step."""
+def together(
+    env: Env,
+    episode_length: int,
+    action_repeat: int = 1,
+    randomization_fn: Any = None,
+    promise: float = 0.0,
+    discount: float = 1.0,
+) -> Env:
+    """The environment as brax trains on it (`wrap_env_fn`), all worlds in one step. The discounted change of `promise`
+    times what the lanes promise (`wmplan.simulator.promise`) is added to the reward of each choice.
+
+    References:
+        Ng, Harada, Russell (1999), Policy invariance under reward transformations, theorem 1.
+    """
     from brax.envs.base import Wrapper
     from brax.envs.wrappers.training import EpisodeWrapper
 
@@ -102,6 +120,14 @@ def together(env: Env, episode_length: int, action_repeat: int = 1, randomizatio
             after = self.env.step(begun, action)
             return jax.lax.cond(jnp.any(after.done > 0.0), restarted, lambda state: state, after)
 
+    class Shaped(Wrapper):
+        """Adds the change of the potential, which is zero when a drive is over."""
+
+        def step(self, state: BraxState, action: Array) -> BraxState:
+            after = self.env.step(state, action)
+            change = discount * (1.0 - after.done) * promised(after.obs) - promised(state.obs)
+            return after.replace(reward=after.reward + promise * change)
+
     def restarted(state: BraxState) -> BraxState:
         over = state.done > 0.0
         start = jnp.where(over, jnp.mod(state.info["start"] + STRIDE, size), state.info["start"])
@@ -118,7 +144,7 @@ def together(env: Env, episode_length: int, action_repeat: int = 1, randomizatio
         info = {**state.info, "start": start, "shake": shake}
         return state.replace(pipeline_state=seat, obs=see(network, *seat), info=info)
 
-    return Again(EpisodeWrapper(Together(env), episode_length, action_repeat))
+    return Again(Shaped(EpisodeWrapper(Together(env), episode_length, action_repeat)))
 
 
 def _first(network: Network, seat: Seat) -> BraxState:

@@ -16,7 +16,8 @@ NEAREST = 4
 """Other road users that are seen wherever they are; those in the own lane and the lanes beside it are seen anyway."""
 AHEAD_M = (0.0, 8.0, 16.0, 30.0)
 """Where the route's direction is looked at."""
-SIGHT_M = 60.0
+SIGHT_M, END_SIGHT_M = 60.0, 150.0
+"""How far road users and lines, and the end of the lane, are seen."""
 SPEED_MPS, CLOSING_MPS = 15.0, 10.0
 """Divide speeds and differences of speeds."""
 OWN, LANE, OTHER = 14 + len(AHEAD_M), 7, 6
@@ -62,7 +63,7 @@ def _own(network: Network, state: State, view: View) -> Float[Array, "F"]:
             _near(gap),
             closing,
             _near(line),
-            _near(to_end, 150.0),
+            _near(to_end, END_SIGHT_M),
         ]
     )
     # Deceleration (m/s2, a tenth) that a halt there would take.

@@ -51,6 +51,21 @@ def settled(network: Network, count: int, seed: int) -> Seat:
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
+def with_ending(network: Network, starts: Seat, share: float) -> Seat:
+    """As many starts, at least this share of them with the ego in a lane that ends, if any is: those are repeated in
+    the place of others."""
+    ends = np.asarray(network.dead_end)[np.asarray(starts.worlds.road), np.asarray(starts.worlds.route)[:, 0]]
+    those, others = np.flatnonzero(ends), np.flatnonzero(~ends)
+    missing = min(round(share * len(ends)) - len(those), len(others))
+    if not len(those) or missing <= 0:
+        return starts
+    which = np.arange(len(ends))
+    # Spread over the others, whose maps come in turn.
+    replaced = others[np.linspace(0, len(others) - 1, missing).astype(int)]
+    which[replaced] = np.resize(those, missing)
+    return jax.tree.map(lambda leaf: leaf[which], starts)
+
+
 def draw(key: Array, size: int) -> tuple[Array, Array]:
     """Which start, and what shakes the noise there."""
     which, shake = jax.random.split(key)
