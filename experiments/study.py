@@ -39,8 +39,8 @@ class StudyConfig:
     settings: tuple[str, ...] = ()
     """Further settings of single optimizers as their configs name them, e.g. cem.rounds=8,mppi.effective_samples=8."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Numbers in which a learned model's transformer computes. bfloat16 saves about a sixth of the time where the
-    processor has it and changes a few codes in ten thousand; auto = bfloat16 where the processor has it."""
+    """Numbers in which a learned model's transformer computes. bfloat16 changes a few codes in ten thousand and may
+    be faster (docs/world_models.md has measurements); auto = bfloat16 where the processor has it."""
     samples: int = 4
     """Imagined futures per candidate (M), drawn with the same noise for all candidates of a scene."""
     risk: RiskConfig = field(default_factory=RiskConfig)
