@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,12 @@ class FinishedStudy:
 
     @cached_property
     def about(self) -> Mapping[str, Any]:
-        """Resolved config, digests of data, model and critics, commit."""
-        return stored_config(self.folder)
+        """Resolved config, digests of data, model and critics, commit. A field that is younger than the study has its
+        default, which is what the study did."""
+        from experiments.study import StudyConfig
+
+        about = stored_config(self.folder)
+        return {**about, "config": {**asdict(StudyConfig()), **about["config"]}}
 
     @cached_property
     def agreement(self) -> Mapping[str, Any]:

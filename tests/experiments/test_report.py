@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments.agreement import AGREEMENT, OUTCOMES
 from experiments.finished import FinishedStudy
-from experiments.ledger import LEDGER
+from experiments.ledger import LEDGER, PER_SCENE
 from experiments.report.tables import number, ranking, table
 from experiments.report.trust import trust_of
 from experiments.study import run
@@ -112,3 +113,13 @@ def test_a_browser_shows_every_picture_without_an_error(report: Path):
     assert len(sizes) >= 6
     assert min(sizes) > 100
     assert wide
+
+
+def test_a_field_that_is_younger_than_a_study_has_its_default(tmp_path: Path) -> None:
+    for name in (LEDGER, PER_SCENE, OUTCOMES, AGREEMENT):
+        (tmp_path / name).touch()
+    (tmp_path / "config.json").write_text(json.dumps({"digest": "d", "config": {"samples": 9}}))
+    about = FinishedStudy.open(tmp_path).about
+    assert about["config"]["samples"] == 9
+    assert about["config"]["precision"] == "float32"
+    assert about["digest"] == "d"

@@ -95,7 +95,7 @@ class HighwayRoad:
             raise InputError(f"HighwayRoad.ticks is {ticks}, expected 1 or more")
         self.name = f"highway-env/{kind}"
         self.kind, self.vehicles, self.ticks = kind, vehicles, ticks
-        self._cars = _load()
+        self.cars = _load()
 
     def reset(self, key: int) -> HighwayState:
         """The state after 2 s in which highway-env's driver had the wheel; from here on the ego does as it is told.
@@ -104,20 +104,20 @@ class HighwayRoad:
         """
         for attempt in range(ATTEMPTS):
             draw = fold_in(key, self.name, attempt)
-            env = self._cars.make(self.kind, draw, self.vehicles, round(self.ticks / STEP_S))
+            env = self.cars.make(self.kind, draw, self.vehicles, round(self.ticks / STEP_S))
             past = [look(env)]
             for step in range(1, HISTORY_STEPS + 1):
-                self._tick(env, draw, step - HISTORY_STEPS)
+                self.tick(env, draw, step - HISTORY_STEPS)
                 past.append(look(env))
             if not past[-1].ego.crashed:
-                self._cars.take_the_wheel(env)
+                self.cars.take_the_wheel(env)
                 return HighwayState(env, draw, env.vehicle.heading, 0, tuple(past))
         raise InputError(f"{self.name}: key {key} gives no start without a contact in {ATTEMPTS} resets")
 
     def step(self, state: HighwayState, action: Float[ndarray, "2"]) -> HighwayState:
         """The state `STEP_S` later."""
-        env = self._cars.copied(state.env)
-        course = self._drive(env, state, state.steps + 1, state.course, float(action[0]), float(action[1]))
+        env = self.cars.copied(state.env)
+        course = self.drive(env, state, state.steps + 1, state.course, float(action[0]), float(action[1]))
         return replace(state, env=env, course=course, steps=state.steps + 1, past=(*state.past[1:], look(env)))
 
     def scene(self, state: HighwayState) -> Scene:
@@ -201,24 +201,24 @@ class HighwayRoad:
 
     def _run(self, state: HighwayState, controls: Float[ndarray, "T 2"]) -> list[Seen]:
         """Every moment of one candidate."""
-        env, course = self._cars.copied(state.env), state.course
+        env, course = self.cars.copied(state.env), state.course
         seen = [state.past[-1]]
         for t, (accel, curvature) in enumerate(controls):
-            course = self._drive(env, state, state.steps + t + 1, course, accel, curvature)
+            course = self.drive(env, state, state.steps + t + 1, course, accel, curvature)
             seen.append(look(env))
         return seen
 
     def _expert_progress(self, state: HighwayState, steps: int) -> float:
         """Metres that highway-env's driver makes in so many steps from here."""
-        env = self._cars.copied(state.env)
-        self._cars.give_the_wheel(env, self.kind)
+        env = self.cars.copied(state.env)
+        self.cars.give_the_wheel(env, self.kind)
         at = [env.vehicle.position.copy()]
         for step in range(1, steps + 1):
-            self._tick(env, state.key, state.steps + step)
+            self.tick(env, state.key, state.steps + step)
             at.append(env.vehicle.position.copy())
         return float(np.hypot(*np.diff(at, axis=0).T).sum())
 
-    def _drive(self, env: Any, state: HighwayState, step: int, course: float, accel: float, curvature: float) -> float:
+    def drive(self, env: Any, state: HighwayState, step: int, course: float, accel: float, curvature: float) -> float:
         """Moves `env` on to this step, with the ego doing this; the plan's course afterwards."""
         ego, dt = env.vehicle, STEP_S / self.ticks
         for _ in range(self.ticks):
@@ -227,21 +227,22 @@ class HighwayRoad:
             turn = -curvature * 0.5 * (speed + after) * dt  # highway-env turns the other way round
             ego.action = {
                 "acceleration": (after - ego.speed) / dt,
-                "steering": self._cars.steer(ego, course + 0.5 * turn),
+                "steering": self.cars.steer(ego, course + 0.5 * turn),
             }
             course += turn
-            self._cars.tick(env, dt)
+            self.cars.tick(env, dt)
         self._come_and_go(env, state.key, step)
         return course
 
-    def _tick(self, env: Any, key: int, step: int) -> None:
+    def tick(self, env: Any, key: int, step: int) -> None:
+        """Moves `env` on to this step, with highway-env's driver at the ego's wheel."""
         for _ in range(self.ticks):
-            self._cars.tick(env, STEP_S / self.ticks)
+            self.cars.tick(env, STEP_S / self.ticks)
         self._come_and_go(env, key, step)
 
     def _come_and_go(self, env: Any, key: int, step: int) -> None:
         if step % round(1.0 / STEP_S) == 0:
-            self._cars.come_and_go(env, key, step // round(1.0 / STEP_S))
+            self.cars.come_and_go(env, key, step // round(1.0 / STEP_S))
 
 
 def _load() -> ModuleType:
